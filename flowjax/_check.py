@@ -1,0 +1,179 @@
+"""Refusing bad input when it is traced, in words that name the argument.
+
+Nothing here leaves an operation in a compiled program: every check reads shapes, dtypes
+and structures, never values, but for `increasing`, which looks at concrete times only.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, PyTree
+
+# What a leaf of a state may be: real floating point, of 16 bits or more.
+_BIG_ENOUGH = 16
+
+
+def positive_int(value: Any, name: str) -> int:
+    """`value` as an int, refused unless it is a static int of at least one."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"{name} must be a static positive int, got a traced value of shape {value.shape}; "
+            f"under jit, mark the argument as static or make it a Python int."
+        )
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a static positive int, got {value!r}.")
+    if value < 1:
+        raise ValueError(f"{name} must be a static positive int, got {value}.")
+    return int(value)
+
+
+def at_most(value: int, limit: int, name: str, limit_name: str) -> int:
+    """`value`, refused if it is above `limit`."""
+    if value > limit:
+        raise ValueError(f"{name} must be at most {limit_name} = {limit}, got {value}.")
+    return value
+
+
+def leaves_with_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
+    """The leaves of `tree`, each with a name such as ``x0['position'][1]``."""
+    return [
+        (name + jax.tree_util.keystr(path), leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    ]
+
+
+def state(x0: PyTree, name: str = "x0") -> PyTree[Array]:
+    """`x0` with every leaf a real floating array; Python floats become arrays."""
+    leaves = leaves_with_names(x0, name)
+    if not leaves:
+        raise ValueError(f"{name} must hold at least one array, got a pytree without leaves.")
+    for leaf_name, leaf in leaves:
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int, complex)):
+            raise TypeError(
+                f"{leaf_name} must be a real floating array, got {type(leaf).__name__}."
+            )
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < _BIG_ENOUGH:
+            raise TypeError(
+                f"{leaf_name} must be a real floating array, got dtype {dtype}; "
+                f"convert it first, for example with .astype(jnp.float32)."
+            )
+    # An explicit dtype also drops the weak type of a Python float, which a loop cannot carry.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.result_type(leaf)), x0)
+
+
+def time_grid(ts: Any) -> Array:
+    """`ts` as a floating array of at least two times, of at least 32 bits."""
+    array = jnp.asarray(ts)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ValueError(
+            f"ts must be a 1-D floating array of at least 2 times, got dtype {array.dtype}."
+        )
+    if array.ndim != 1 or array.shape[0] < 2:
+        raise ValueError(
+            f"ts must be a 1-D floating array of at least 2 times, got shape {array.shape}."
+        )
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def increasing(ts: Any) -> None:
+    """Refuses a decreasing grid for a solve with noise, where the times are concrete."""
+    if isinstance(ts, Tracer):
+        return
+    times = np.asarray(ts)
+    if np.any(times[1:] < times[:-1]):
+        raise ValueError(
+            "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
+            "Write the reverse-time SDE on an increasing grid instead."
+        )
+
+
+def single_key(key: Any, name: str = "key") -> None:
+    """Refuses whatever is not one JAX key."""
+    wanted = f"{name} must be one JAX key, such as jax.random.key(0)"
+    if not isinstance(key, (jax.Array, np.ndarray)):
+        raise TypeError(f"{wanted}, got {key!r}.")
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        batch = key.shape
+    elif key.dtype == jnp.uint32 and key.ndim > 0 and key.shape[-1] in (2, 4):
+        batch = key.shape[:-1]
+    else:
+        raise TypeError(f"{wanted}, got an array of dtype {key.dtype} and shape {key.shape}.")
+    if batch:
+        raise ValueError(
+            f"{wanted}, got a batch of keys of shape {batch}: one key names one path. "
+            f"For one path per key, use jax.vmap over the keys (or flowjax.sample)."
+        )
+
+
+def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
+    """A field's output, refused if it differs from the state in structure, shape or dtype."""
+    for leaf_name, got, want in _paired(out, x, name):
+        # A weakly typed result (a Python float) takes the state's dtype, as it does in JAX.
+        weak = isinstance(got, float) or getattr(got, "weak_type", False)
+        same_dtype = jnp.result_type(got) == want.dtype or (weak and _is_floating(got))
+        if jnp.shape(got) != want.shape or not same_dtype:
+            raise ValueError(
+                f"{leaf_name} must have shape {want.shape} and dtype {want.dtype} like the state, "
+                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
+            )
+    return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+
+
+def diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
+    """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
+    one_scalar = _is_leaf(out) and jnp.shape(out) == ()
+    spread = jax.tree.map(lambda _: out, x) if one_scalar else out
+    for leaf_name, got, want in _paired(spread, x, name):
+        if jnp.shape(got) not in ((), want.shape) or not _is_floating(got):
+            raise ValueError(
+                f"{leaf_name} must be a real scalar or have the state's shape {want.shape} "
+                f"(it multiplies dW elementwise), got shape {jnp.shape(got)} and dtype "
+                f"{jnp.result_type(got)}."
+            )
+    return out
+
+
+def next_state(out: PyTree, x: PyTree) -> PyTree[Array]:
+    """A step's output in the state's dtypes, refused if its structure or shapes differ."""
+    name = "step output"
+    for leaf_name, got, want in _paired(out, x, name):
+        if jnp.shape(got) != want.shape or not _is_floating(got):
+            raise ValueError(
+                f"{leaf_name} must be real and have shape {want.shape} like the state, "
+                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
+            )
+    return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+
+
+def increments_of(increments: PyTree, x: PyTree, steps: int) -> PyTree[Array]:
+    """Brownian increments as arrays: leaves of shape (steps, *leaf.shape), the state's dtypes."""
+    for name, got, want in _paired(increments, x, "increments"):
+        shape = (steps, *want.shape)
+        if jnp.shape(got) != shape or jnp.result_type(got) != want.dtype:
+            raise ValueError(
+                f"{name} must have shape {shape} and dtype {want.dtype} (one increment for each "
+                f"of the {steps} steps), got shape {jnp.shape(got)} and dtype "
+                f"{jnp.result_type(got)}."
+            )
+    return jax.tree.map(jnp.asarray, increments)
+
+
+def _is_leaf(value: Any) -> bool:
+    return jax.tree.structure(value) == jax.tree.structure(0.0)
+
+
+def _is_floating(value: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
+
+
+def _paired(tree: PyTree, x: PyTree, name: str) -> list[tuple[str, Any, Any]]:
+    """Name, leaf and the state's leaf; refused if the structures differ."""
+    got, want = jax.tree.structure(tree), jax.tree.structure(x)
+    if got != want:
+        raise ValueError(f"{name} must have the state's structure {want}, got {got}.")
+    named = leaves_with_names(tree, name)
+    return [(*pair, leaf) for pair, leaf in zip(named, jax.tree.leaves(x), strict=True)]

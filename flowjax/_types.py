@@ -1,0 +1,21 @@
+"""The types that every floor speaks in."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from jaxtyping import Array, Float, Key, PyTree, UInt32
+
+Scalar: TypeAlias = Float[Array, ""]
+"""One floating number, such as a time."""
+
+Times: TypeAlias = Float[Array, " times"]
+"""A grid of n + 1 times."""
+
+State: TypeAlias = PyTree[Float[Array, "..."]]
+"""One sample: an array or any pytree of floating arrays."""
+
+Field: TypeAlias = Callable[[Any, Any, Any], Any]
+"""A function ``(t, x, args) -> dx``; ``dx`` has the structure, shapes and dtypes of ``x``."""
+
+KeyArray: TypeAlias = Key[Array, ""] | UInt32[Array, " words"]
+"""One JAX key, typed (``jax.random.key``) or old style (``jax.random.PRNGKey``)."""

@@ -1,0 +1,259 @@
+"""A Gaussian target: its density, and its path to noise under any schedule, in closed form."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.typing import ArrayLike
+
+from flowjax import _check
+from flowjax.processes._arrays import broadcasts_to, concrete, of_one_dtype
+from flowjax.processes._marginals import (
+    MarginalScore,
+    MarginalVelocity,
+    PathPoint,
+    checked_schedule,
+    one_sample,
+    path_at,
+    widened,
+)
+
+
+class Gaussian(eqx.Module):
+    r"""The normal distribution of one sample, and its marginals on the way to noise.
+
+    $$x_1 \sim N(\mu, C_1), \quad x_t = \alpha x_1 + \sigma x_0 \sim N(\alpha\mu, C_t),
+    \quad C_t = \alpha^2 C_1 + \sigma^2 I$$
+
+    $$u_t(x) = \dot\alpha\mu
+    + (\alpha\dot\alpha\,C_1 + \sigma\dot\sigma I)\,C_t^{-1}(x - \alpha\mu), \quad
+    \nabla \log p_t(x) = -C_t^{-1}(x - \alpha\mu)$$
+
+    The velocity and the score are finite at both ends of a schedule with finite rates where C_1
+    is positive definite. A standard deviation of zero is a point: it has samples, and marginals
+    with a velocity and a score before t = 1, but no density of its own. States of 16 bits are
+    computed in float32 and returned in their own dtype.
+
+    Args:
+        mean: one sample's mean: a floating array of any shape, or a number.
+        cov_or_std: a number or an array that broadcasts to mean's shape is the standard
+            deviation of each element, not its square. A (d, d) matrix beside a mean of shape
+            (d,) is the covariance.
+
+    Raises:
+        TypeError: mean or cov_or_std does not hold real numbers.
+        ValueError: cov_or_std does not fit mean, a standard deviation is negative, or a
+            covariance is not symmetric and positive definite. Values are looked at only where
+            they are not traced.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> target = fj.Gaussian(jnp.array([1.0, 0.0]), 0.5)
+        >>> target.sample(jax.random.key(0)).shape
+        (2,)
+        >>> target.score(jnp.array([2.0, 0.0])).tolist()
+        [-4.0, 0.0]
+        >>> velocity = target.velocity(fj.CondOT())
+        >>> velocity(0.0, jnp.array([0.25, 0.0]), None).tolist()
+        [0.75, 0.0]
+
+    References:
+        Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow matching for generative modeling", 2022,
+        arXiv 2210.02747, theorem 3, averaged over Gaussian data.
+    """
+
+    mean: Array
+    std: Array | None
+    covariance: Array | None
+
+    def __init__(self, mean: Any, cov_or_std: Any):
+        self.mean, scale = of_one_dtype(mean=mean, cov_or_std=cov_or_std)
+        values = concrete(cov_or_std, scale)
+        if self.mean.ndim == 1 and scale.shape == (*self.mean.shape, *self.mean.shape):
+            if values is not None:
+                _check_covariance(values)
+            self.std, self.covariance = None, scale
+        elif broadcasts_to(scale.shape, self.mean.shape):
+            if values is not None and not np.all(values >= 0):
+                raise ValueError(
+                    f"cov_or_std must not be negative where it is a standard deviation, "
+                    f"got {np.min(values)}."
+                )
+            self.std, self.covariance = scale, None
+        else:
+            raise ValueError(
+                f"cov_or_std must be a standard deviation that broadcasts to mean's shape "
+                f"{self.mean.shape} or, for a mean of shape (d,), a covariance of shape (d, d), "
+                f"got shape {scale.shape}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.mean.shape
+
+    def sample(self, key: Array) -> Array:
+        """One sample: `mu + C_1^(1/2) eps`, differentiable in the parameters.
+
+        Args:
+            key: one JAX key. For many samples, `jax.vmap` over keys, or `fj.sample`.
+
+        Returns:
+            An array of mean's shape and dtype.
+        """
+        _check.single_key(key)
+        wide = widened(self, self.mean.dtype)
+        noise = jax.random.normal(key, self.shape, wide.mean.dtype)
+        if wide.covariance is None:
+            deviation = wide._full_std() * noise
+        else:
+            deviation = _matvec(jnp.linalg.cholesky(wide.covariance), noise)
+        return (wide.mean + deviation).astype(self.mean.dtype)
+
+    def log_prob(self, x: ArrayLike) -> Array:
+        """The log density at x.
+
+        Args:
+            x: one sample, of mean's shape.
+
+        Returns:
+            A scalar of x's dtype, but at least float32.
+
+        Raises:
+            TypeError: x is not real floating.
+            ValueError: x has another shape than mean.
+        """
+        x = one_sample(x, self.shape)
+        wide = widened(self, x.dtype)
+        displacement = x.astype(wide.mean.dtype) - wide.mean
+        if wide.covariance is None:
+            std = wide._full_std()
+            log_volume = jnp.sum(jnp.log(std))
+            deviation = displacement / std
+        else:
+            factor = jnp.linalg.cholesky(wide.covariance)
+            log_volume = jnp.sum(jnp.log(jnp.diagonal(factor)))
+            deviation = solve_triangular(factor, displacement, lower=True)
+        return -jnp.sum(deviation**2) / 2 - log_volume - x.size * math.log(2 * math.pi) / 2
+
+    def score(self, x: ArrayLike) -> Array:
+        """The gradient of the log density, `-C_1^-1 (x - mu)`.
+
+        Args:
+            x: one sample, of mean's shape.
+
+        Returns:
+            An array of x's shape and dtype.
+
+        Raises:
+            TypeError: x is not real floating.
+            ValueError: x has another shape than mean.
+        """
+        x = one_sample(x, self.shape)
+        wide = widened(self, x.dtype)
+        displacement = x.astype(wide.mean.dtype) - wide.mean
+        if wide.covariance is None:
+            std = wide._full_std()
+            score = -displacement / std / std
+        else:
+            score = -_solve(wide.covariance, displacement)
+        return score.astype(x.dtype)
+
+    def marginal(self, schedule: Any, t: ArrayLike) -> "Gaussian":
+        """The law of `x_t = alpha x_1 + sigma x_0`.
+
+        Args:
+            schedule: such as `fj.CondOT()`: `schedule(t) -> (alpha, sigma)`.
+            t: time, a scalar; 0 is noise, 1 is this Gaussian.
+
+        Returns:
+            The Gaussian N(alpha mu, alpha^2 C_1 + sigma^2 I), of this one's dtype.
+        """
+        wide = widened(self, self.mean.dtype)
+        path = path_at(schedule, t, wide.mean.dtype)
+        if wide.std is not None:
+            scale = jnp.sqrt((path.alpha * wide.std) ** 2 + path.sigma**2)
+        else:
+            scale = wide._path_covariance(path)
+        mean = path.alpha * wide.mean
+        return Gaussian(mean.astype(self.mean.dtype), scale.astype(self.mean.dtype))
+
+    def velocity(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
+        """The velocity field that carries noise at t = 0 to this Gaussian at t = 1.
+
+        Args:
+            schedule: such as `fj.CondOT()`, with `schedule(t)` and `schedule.rates(t)`.
+
+        Returns:
+            A field `(t, x, args) -> u_t(x)` for one sample x of mean's shape, in x's dtype;
+            args is not used.
+        """
+        return MarginalVelocity(self, checked_schedule(schedule))
+
+    def marginal_score(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
+        """The score of the marginal at each time, `grad_x log p_t(x)`.
+
+        Args:
+            schedule: such as `fj.CondOT()`.
+
+        Returns:
+            A field `(t, x, args) -> score_t(x)` for one sample x of mean's shape, in x's
+            dtype; args is not used.
+        """
+        return MarginalScore(self, checked_schedule(schedule))
+
+    def _velocity_on(self, path: PathPoint, x: Array) -> Array:
+        """`u_t(x)` at one point of a path, for an x of this Gaussian's dtype."""
+        displacement = x - path.alpha * self.mean
+        growth = path.alpha * path.alpha_rate
+        if self.covariance is None:
+            variance = self._full_std() ** 2
+            rate = growth * variance + path.half_variance_rate
+            stretch = rate / (path.alpha**2 * variance + path.sigma**2) * displacement
+        else:
+            whitened = _solve(self._path_covariance(path), displacement)
+            stretch = growth * _matvec(self.covariance, whitened)
+            stretch = stretch + path.half_variance_rate * whitened
+        return path.alpha_rate * self.mean + stretch
+
+    def _full_std(self) -> Array:
+        assert self.std is not None
+        return jnp.broadcast_to(self.std, self.shape)
+
+    def _path_covariance(self, path: "PathPoint") -> Array:
+        assert self.covariance is not None
+        identity = jnp.eye(self.mean.size, dtype=self.mean.dtype)
+        return path.alpha**2 * self.covariance + path.sigma**2 * identity
+
+
+def _matvec(matrix: Array, vector: Array) -> Array:
+    # Without the precision, an accelerator rounds the factors to fewer bits than the state has.
+    return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
+
+
+def _solve(covariance: Array, vector: Array) -> Array:
+    return cho_solve((jnp.linalg.cholesky(covariance), True), vector)
+
+
+def _check_covariance(values: np.ndarray) -> None:
+    asymmetry = np.max(np.abs(values - values.T), initial=0.0)
+    scale = np.max(np.abs(values), initial=0.0)
+    positive = True
+    try:
+        np.linalg.cholesky(values)
+    except np.linalg.LinAlgError:
+        positive = False
+    # A product computed in float32 is symmetric to its rounding; `not <=` also refuses NaN.
+    if not positive or not asymmetry <= 1e-5 * scale:
+        raise ValueError(
+            "cov_or_std must be symmetric and positive definite where it is a covariance "
+            "(a (d, d) matrix beside a mean of shape (d,)), got " + np.array2string(values) + "."
+        )

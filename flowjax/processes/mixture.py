@@ -1,0 +1,240 @@
+"""A mixture of Gaussians: the multimodal target whose flow is still known in closed form."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from flowjax import _check
+from flowjax.processes._arrays import concrete, of_one_dtype
+from flowjax.processes._marginals import (
+    MarginalScore,
+    MarginalVelocity,
+    PathPoint,
+    checked_schedule,
+    one_sample,
+    path_at,
+    widened,
+)
+
+
+class GaussianMixture(eqx.Module):
+    r"""A mixture of Gaussians, and its marginals on the way to noise.
+
+    $$x_1 \sim \sum_k w_k N(\mu_k, s_k^2), \quad
+    x_t = \alpha x_1 + \sigma x_0 \sim \sum_k w_k N(\alpha\mu_k, v_k), \quad
+    v_k = \alpha^2 s_k^2 + \sigma^2$$
+
+    $$r_k(x) = \frac{w_k N(x; \alpha\mu_k, v_k)}{\sum_j w_j N(x; \alpha\mu_j, v_j)}, \quad
+    \nabla \log p_t(x) = -\sum_k r_k(x)\,\frac{x - \alpha\mu_k}{v_k}$$
+
+    $$u_t(x) = \sum_k r_k(x)\Big[\dot\alpha\mu_k
+    + \frac{\alpha\dot\alpha\,s_k^2 + \sigma\dot\sigma}{v_k}(x - \alpha\mu_k)\Big]$$
+
+    The responsibilities r_k are a softmax of log densities, so all of it stays finite far from
+    every component. States of 16 bits are computed in float32 and returned in their own dtype.
+
+    Args:
+        weights: (k,) non-negative, not all zero. They are kept as given and divided by their sum
+            wherever they are used. A component of weight zero is absent, and its weight receives
+            a gradient of zero.
+        means: (k, *event), the components' means; event is one sample's shape.
+        stds: (k,), (k, *event) or a number: the standard deviations, not their squares.
+
+    Raises:
+        TypeError: an argument does not hold real numbers.
+        ValueError: the shapes do not fit, a weight or a standard deviation is negative, or all
+            weights are zero. Values are looked at only where they are not traced.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> target = fj.GaussianMixture(
+        ...     weights=jnp.array([1.0, 3.0]),
+        ...     means=jnp.array([[-2.0, 0.0], [2.0, 0.0]]),
+        ...     stds=jnp.array([0.5, 0.5]),
+        ... )
+        >>> target.sample(jax.random.key(0)).shape
+        (2,)
+        >>> print(f"{jnp.exp(target.log_prob(jnp.array([2.0, 0.0]))):.3f}")  # 0.75 / (2 pi 0.25)
+        0.477
+        >>> velocity = target.velocity(fj.CondOT())
+        >>> velocity(0.0, jnp.array([0.0, 0.0]), None).tolist()
+        [1.0, 0.0]
+
+    References:
+        Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow matching for generative modeling", 2022,
+        arXiv 2210.02747, equation 8 with theorem 3, averaged over the mixture.
+    """
+
+    weights: Array
+    means: Array
+    stds: Array
+
+    def __init__(self, weights: Any, means: Any, stds: Any):
+        self.weights, self.means, self.stds = of_one_dtype(weights=weights, means=means, stds=stds)
+        if self.weights.ndim != 1 or self.weights.size == 0:
+            raise ValueError(
+                f"weights must have shape (k,), one for each of k >= 1 components, "
+                f"got shape {self.weights.shape}."
+            )
+        components = self.weights.shape
+        if self.means.shape[:1] != components:
+            raise ValueError(
+                f"means must have shape (k, *event) with k = {components[0]}, the number of "
+                f"weights, got shape {self.means.shape}."
+            )
+        if self.stds.shape not in ((), components, self.means.shape):
+            raise ValueError(
+                f"stds must have shape (k,) = {components}, (k, *event) = {self.means.shape} or "
+                f"(), got shape {self.stds.shape}."
+            )
+        values = concrete(weights, self.weights)
+        if values is not None and not (np.all(values >= 0) and np.sum(values) > 0):
+            raise ValueError(f"weights must be non-negative and not all zero, got {values}.")
+        values = concrete(stds, self.stds)
+        if values is not None and not np.all(values >= 0):
+            raise ValueError(f"stds must not be negative, got {np.min(values)}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.means.shape[1:]
+
+    def sample(self, key: Array) -> Array:
+        """One sample: a component drawn by weight, then a normal sample of it.
+
+        It is differentiable in the means and the standard deviations, not in the weights.
+
+        Args:
+            key: one JAX key. For many samples, `jax.vmap` over keys, or `fj.sample`.
+
+        Returns:
+            An array of one sample's shape and of the means' dtype.
+        """
+        _check.single_key(key)
+        wide = widened(self, self.means.dtype)
+        component_key, noise_key = jax.random.split(key)
+        component = jax.random.categorical(component_key, wide._log_weights())
+        noise = jax.random.normal(noise_key, self.shape, wide.means.dtype)
+        x = wide.means[component] + wide._full_stds()[component] * noise
+        return x.astype(self.means.dtype)
+
+    def log_prob(self, x: ArrayLike) -> Array:
+        """The log density at x.
+
+        Args:
+            x: one sample, of shape event.
+
+        Returns:
+            A scalar of x's dtype, but at least float32.
+
+        Raises:
+            TypeError: x is not real floating.
+            ValueError: x has another shape than one sample.
+        """
+        x = one_sample(x, self.shape)
+        wide = widened(self, x.dtype)
+        return jax.scipy.special.logsumexp(wide._log_joint(x.astype(wide.means.dtype)))
+
+    def score(self, x: ArrayLike) -> Array:
+        """The gradient of the log density, `-sum_k r_k(x) (x - mu_k) / s_k^2`.
+
+        Args:
+            x: one sample, of shape event.
+
+        Returns:
+            An array of x's shape and dtype.
+
+        Raises:
+            TypeError: x is not real floating.
+            ValueError: x has another shape than one sample.
+        """
+        x = one_sample(x, self.shape)
+        wide = widened(self, x.dtype)
+        wide_x, stds = x.astype(wide.means.dtype), wide._full_stds()
+        scores = -(wide_x[None] - wide.means) / stds / stds
+        return wide._average(wide_x, scores).astype(x.dtype)
+
+    def marginal(self, schedule: Any, t: ArrayLike) -> "GaussianMixture":
+        """The law of `x_t = alpha x_1 + sigma x_0`.
+
+        Args:
+            schedule: such as `fj.CondOT()`: `schedule(t) -> (alpha, sigma)`.
+            t: time, a scalar; 0 is noise, 1 is this mixture.
+
+        Returns:
+            The mixture with the same weights, means `alpha mu_k` and standard deviations
+            `sqrt(alpha^2 s_k^2 + sigma^2)`, of this one's dtype.
+        """
+        wide = widened(self, self.means.dtype)
+        marginal = wide._on(path_at(schedule, t, wide.means.dtype))
+        return jax.tree.map(lambda leaf: leaf.astype(self.means.dtype), marginal)
+
+    def velocity(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
+        """The velocity field that carries noise at t = 0 to this mixture at t = 1.
+
+        Args:
+            schedule: such as `fj.CondOT()`, with `schedule(t)` and `schedule.rates(t)`.
+
+        Returns:
+            A field `(t, x, args) -> u_t(x)` for one sample x, in x's dtype; args is not used.
+        """
+        return MarginalVelocity(self, checked_schedule(schedule))
+
+    def marginal_score(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
+        """The score of the marginal at each time, `grad_x log p_t(x)`.
+
+        Args:
+            schedule: such as `fj.CondOT()`.
+
+        Returns:
+            A field `(t, x, args) -> score_t(x)` for one sample x, in x's dtype; args is not
+            used.
+        """
+        return MarginalScore(self, checked_schedule(schedule))
+
+    def _velocity_on(self, path: PathPoint, x: Array) -> Array:
+        """`u_t(x)` at one point of a path, for an x of this mixture's dtype."""
+        variances = self._full_stds() ** 2
+        rates = path.alpha * path.alpha_rate * variances + path.half_variance_rate
+        stretch = rates / (path.alpha**2 * variances + path.sigma**2)
+        velocities = path.alpha_rate * self.means + stretch * (x[None] - path.alpha * self.means)
+        return self._on(path)._average(x, velocities)
+
+    def _on(self, path: PathPoint) -> "GaussianMixture":
+        stds = jnp.sqrt((path.alpha * self.stds) ** 2 + path.sigma**2)
+        return GaussianMixture(self.weights, path.alpha * self.means, stds)
+
+    def _average(self, x: Array, values: Array) -> Array:
+        """`sum_k r_k(x) values_k`."""
+        responsibilities = jax.nn.softmax(self._log_joint(x))
+        return jnp.sum(self._beside_means(responsibilities) * values, axis=0)
+
+    def _log_joint(self, x: Array) -> Array:
+        """`log(w_k N(x; mu_k, s_k^2))` for each component."""
+        stds = self._full_stds()
+        terms = -(((x[None] - self.means) / stds) ** 2) / 2 - jnp.log(stds)
+        log_densities = jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
+        return self._log_weights() + log_densities - x.size * math.log(2 * math.pi) / 2
+
+    def _log_weights(self) -> Array:
+        present = self.weights > 0
+        # The inner `where` keeps the derivative of log(0) out of the gradient.
+        logs = jnp.log(jnp.where(present, self.weights, 1))
+        return jnp.where(present, logs, -jnp.inf) - jnp.log(jnp.sum(self.weights))
+
+    def _full_stds(self) -> Array:
+        return self._beside_means(self.stds)
+
+    def _beside_means(self, values: Array) -> Array:
+        """One value for all components, for each, or for each element, in the means' shape."""
+        missing = self.means.ndim - values.ndim if values.ndim else 0
+        return jnp.broadcast_to(values.reshape(values.shape + (1,) * missing), self.means.shape)

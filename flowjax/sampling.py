@@ -1,0 +1,209 @@
+"""Many samples: one key each, in chunks, over devices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, Sharding
+
+from flowjax import _check
+from flowjax.solve import SDE, needs_noise, solve
+
+
+def sample(
+    key: Any,
+    field_or_sde: Any,
+    init: Callable[[Array], Any],
+    ts: Any,
+    num: int,
+    *,
+    args: Any = None,
+    step: Any = None,
+    batch_size: int | None = None,
+    sharding: Sharding | None = None,
+    progress: bool = False,
+) -> Any:
+    """Draws samples of a flow or diffusion model, one solve with a key of its own for each.
+
+    ```
+    init_key, path_key = split(fold_in(key, i))
+    sample_i = solve(field_or_sde, init(init_key), ts, args, step=step, key=path_key)
+    ```
+
+    Sample i is a function of (key, i) alone. Its start and its noise are the same bits whatever
+    num, batch_size, progress and the number of devices are. What a field computes from them by
+    matrix products may differ in the last bits, because the products themselves do so with the
+    size of the batch.
+
+    Args:
+        key: one JAX key.
+        field_or_sde: a field ``(t, x, args) -> dx`` or an `SDE`, as in `solve`.
+        init: draws the initial state of one sample, ``init(key) -> x0``. It is given a typed
+            Threefry key whatever the kind of `key`.
+        ts: (n + 1,) times, as in `solve`.
+        num: how many samples, a static positive int.
+        args: passed on to the field, the same for all samples. Arrays and Python floats are
+            traced, anything else is static, as in `solve`.
+        step: the method, as in `solve`.
+        batch_size: at most how many samples are solved at once, in equal chunks one after the
+            other; bounds the memory. Default: all of them.
+        sharding: how the samples are spread over devices: a sharding of their leading axis, such
+            as ``NamedSharding(mesh, PartitionSpec("samples"))``.
+        progress: show a bar (tqdm) of samples, which advances with each chunk.
+
+    Returns:
+        The samples: the structure of one state, each leaf of shape (num, *leaf.shape).
+
+    Raises:
+        TypeError: key is not a key, init is not callable, num or batch_size is not a static
+            int, or sharding is not a `jax.sharding.Sharding`.
+        ValueError: key is a batch of keys, num or batch_size is below one, or it does not divide
+            evenly over the sharding. `solve` raises for the rest.
+        ImportError: progress is asked for and tqdm is not installed.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> sde = fj.ornstein_uhlenbeck(theta=1.0, sigma=1.0)
+        >>> init = lambda key: jax.random.normal(key, (2,))
+        >>> ts = fj.uniform_grid(50)
+        >>> few = fj.sample(jax.random.key(0), sde, init, ts, 10)
+        >>> many = fj.sample(jax.random.key(0), sde, init, ts, 100, batch_size=32)
+        >>> many.shape, bool(jnp.all(many[:10] == few))
+        ((100, 2), True)
+
+    References:
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, Algorithms 1 and 2.
+    """
+    _check.single_key(key)
+    if not callable(init):
+        raise TypeError(f"init must be a function key -> x0 of one sample, got {init!r}.")
+    num = _check.positive_int(num, "num")
+    size = num if batch_size is None else min(_check.positive_int(batch_size, "batch_size"), num)
+    ts = _check.time_grid(ts)
+    is_sde = isinstance(field_or_sde, SDE)
+    noisy = is_sde if step is None else needs_noise(step, is_sde)
+    if noisy:
+        _check.increasing(ts)
+    args = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, args)
+
+    layout = None if sharding is None else _automatic(sharding, num, size)
+    shards = 1 if layout is None else size // layout.shard_shape((size,))[0]
+    chunks = -(-num // size)
+    # Chunks of equal size, of which the last few samples may be in excess, compile once.
+    size = -(-num // (chunks * shards)) * shards
+    problem = _Problem(_threefry(key), field_or_sde, init, ts, args, step, noisy, layout)
+    if progress:
+        samples = _one_by_one(problem, num, size, chunks)
+    else:
+        samples = _all_chunks(problem, num, size, chunks)
+    return samples if layout is sharding else jax.device_put(samples, sharding)
+
+
+class _Problem(eqx.Module):
+    """What all chunks have in common."""
+
+    key: Array
+    field_or_sde: Any
+    init: Callable[[Array], Any]
+    ts: Array
+    args: Any
+    step: Any
+    noisy: bool
+    layout: Sharding | None
+
+    def chunk(self, first: Array, size: int) -> Any:
+        """The samples first, ..., first + size - 1."""
+        indices = self.spread(first + jnp.arange(size, dtype=jnp.uint32))
+        return self.spread(jax.vmap(self.one)(indices))
+
+    def one(self, index: Array) -> Any:
+        """The sample of one index."""
+        init_key, path_key = jax.random.split(jax.random.fold_in(self.key, index))
+        x0 = _check.state(self.init(init_key), "init(key)")
+        path_key = path_key if self.noisy else None
+        return solve(self.field_or_sde, x0, self.ts, self.args, step=self.step, key=path_key)
+
+    def spread(self, tree: Any) -> Any:
+        """`tree` with its leading axis laid out over the devices."""
+        if self.layout is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, self.layout)
+
+
+@eqx.filter_jit
+def _all_chunks(problem: _Problem, num: int, size: int, chunks: int) -> Any:
+    if chunks == 1:
+        samples = problem.chunk(jnp.uint32(0), size)
+        return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
+    firsts = size * jnp.arange(chunks, dtype=jnp.uint32)
+    samples = jax.lax.map(lambda first: problem.chunk(first, size), firsts)
+    return problem.spread(
+        jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], samples)
+    )
+
+
+def _one_by_one(problem: _Problem, num: int, size: int, chunks: int) -> Any:
+    samples = []
+    with _progress_bar(num) as bar:
+        for i in range(chunks):
+            samples.append(jax.block_until_ready(_chunk(problem, jnp.uint32(i * size), size)))
+            bar.update(min(size, num - i * size))
+    return _joined(problem, samples, num)
+
+
+@eqx.filter_jit
+def _chunk(problem: _Problem, first: Array, size: int) -> Any:
+    return problem.chunk(first, size)
+
+
+@eqx.filter_jit
+def _joined(problem: _Problem, samples: list, num: int) -> Any:
+    return problem.spread(jax.tree.map(lambda *parts: jnp.concatenate(parts)[:num], *samples))
+
+
+def _threefry(key: Any) -> Array:
+    """A typed Threefry key with the words of `key`.
+
+    The bits that other kinds of keys give under `jax.vmap` depend on the batch.
+    """
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = jax.random.key_data(key) if typed else jnp.asarray(key)
+    threefry = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
+    for i in range(2, words.size):
+        threefry = jax.random.fold_in(threefry, words[i])
+    return threefry
+
+
+def _automatic(sharding: Any, num: int, size: int) -> Sharding:
+    """`sharding` with its axes left to the compiler, which is what a constraint in jit takes."""
+    if not isinstance(sharding, Sharding):
+        raise TypeError(f"sharding must be a jax.sharding.Sharding, got {sharding!r}.")
+    for name, value in (("num", num), ("batch_size", size)):
+        try:
+            sharding.shard_shape((value,))
+        except ValueError as error:
+            raise ValueError(
+                f"{name} must divide evenly over the devices of {sharding}, got {value}."
+            ) from error
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        automatic = NamedSharding(
+            Mesh(sharding.mesh.devices, sharding.mesh.axis_names), sharding.spec
+        )
+        return sharding if automatic == sharding else automatic
+    return sharding
+
+
+def _progress_bar(num: int) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError(
+            "progress=True needs tqdm: pip install 'flowjax-solvers[examples]'."
+        ) from error
+    return tqdm(total=num, desc="sampling", unit="sample")

@@ -1,0 +1,178 @@
+"""Brownian motion named by a key: a path is a pure function of (key, step, element)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from flowjax import _check
+from flowjax._types import KeyArray, State
+from flowjax.solve.noise import Words, scaled_normal, threefry2x32
+
+# The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
+# and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
+# draws from the same key is independent of the path.
+_DOMAIN = (0x666C6F77, 0x006A6178)
+
+
+def brownian_increments(key: KeyArray, ts: Any, like: State) -> State:
+    r"""The increments of the Brownian path that `key` names, over the grid `ts`.
+
+    $$dW_i = W_{t_{i+1}} - W_{t_i} \sim N(0, (t_{i+1} - t_i) I)$$
+
+    independent over steps, elements and leaves. These are exactly the increments that
+    ``solve(..., key=key)`` uses. Increment i of element j is a function of (key, i, j) alone,
+    bit for bit: no batch, compilation, rematerialisation or device layout changes it.
+
+    Args:
+        key: one JAX key, typed or old style, of any implementation (typed and old keys with the
+            same words name the same path). It is enciphered first, so that numbers the caller
+            draws from it with `jax.random` are independent of the path.
+        ts: (n + 1,) non-decreasing times; differentiable.
+        like: a pytree of arrays (or `jax.ShapeDtypeStruct`) with the state's structure, shapes
+            and dtypes.
+
+    Returns:
+        The structure of `like`, each leaf of shape (n, *leaf.shape) and its dtype.
+
+    Raises:
+        TypeError: if `key` is not a key, or a leaf of `like` is not real floating.
+        ValueError: if `key` is a batch of keys, or `ts` is no grid or decreases.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> dw = fj.brownian_increments(jax.random.key(0), fj.uniform_grid(8), jnp.zeros(3))
+        >>> dw.shape
+        (8, 3)
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
+    """
+    _check.single_key(key)
+    _check.increasing(ts)
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+    return _increments(key, _check.time_grid(ts), like)
+
+
+def brownian_path(key: KeyArray, ts: Any, like: State) -> State:
+    r"""The Brownian path that `key` names, at the times of `ts`.
+
+    $$W_{t_0} = 0, \qquad W_{t_{i+1}} = W_{t_i} + dW_i$$
+
+    Args:
+        key: one JAX key.
+        ts: (n + 1,) non-decreasing times.
+        like: a pytree of arrays with the state's structure, shapes and dtypes.
+
+    Returns:
+        The structure of `like`, each leaf of shape (n + 1, *leaf.shape), zero at ts[0].
+
+    Raises:
+        TypeError, ValueError: as `brownian_increments`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> w = fj.brownian_path(jax.random.key(0), fj.uniform_grid(8), jnp.zeros(()))
+        >>> float(w[0]), w.shape
+        (0.0, (9,))
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+    """
+    return jax.tree.map(
+        lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]),
+        brownian_increments(key, ts, like),
+    )
+
+
+def coarsen(increments: State, k: int) -> State:
+    r"""The same Brownian path on every k-th time: sums of k neighbouring increments.
+
+    $$dW'_j = \sum_{i = jk}^{(j+1)k - 1} dW_i$$
+
+    which are the increments of the path over ``ts[::k]``.
+
+    Args:
+        increments: a pytree of arrays of shape (n, ...), as from `brownian_increments`.
+        k: a static positive int that divides n.
+
+    Returns:
+        The same structure, each leaf of shape (n // k, ...).
+
+    Raises:
+        TypeError: if k is not a static int.
+        ValueError: if k is less than 1 or does not divide n.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> ts = fj.uniform_grid(8)
+        >>> fine = fj.brownian_increments(jax.random.key(0), ts, jnp.zeros(3))
+        >>> fj.coarsen(fine, 4).shape
+        (2, 3)
+    """
+    k = _check.positive_int(k, "k")
+    for name, leaf in _check.leaves_with_names(increments, "increments"):
+        if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] % k:
+            raise ValueError(
+                f"{name} must have a leading axis of increments that k = {k} divides, "
+                f"got shape {jnp.shape(leaf)}."
+            )
+    return jax.tree.map(
+        lambda dw: jnp.sum(jnp.reshape(dw, (dw.shape[0] // k, k, *dw.shape[1:])), axis=1),
+        increments,
+    )
+
+
+def increments_from(key: KeyArray, like: State) -> Callable[[Array, Array, Array], State]:
+    """The function ``(step, t0, t1) -> dW`` of the path that `key` names.
+
+    `step` is a uint32 index and t0, t1 the ends of its interval, all of one shape; the result's
+    leaves have that shape before their own.
+    """
+    path = _path_key(key)
+    leaves, structure = jax.tree.flatten(like)
+    size = sum(leaf.size for leaf in leaves)
+    if size >= 2**32:
+        raise ValueError(f"a state with noise must have fewer than 2^32 elements, got {size}.")
+
+    def increments(step: Array, t0: Array, t1: Array) -> State:
+        root = jnp.sqrt(t1 - t0)
+        first_element, drawn = 0, []
+        for leaf in leaves:
+            drawn.append(_leaf(path, step, root, leaf, first_element))
+            first_element += leaf.size
+        return jax.tree.unflatten(structure, drawn)
+
+    return increments
+
+
+def _leaf(path: Words, step: Array, root: Array, leaf: Any, first_element: int) -> Array:
+    shape = (*step.shape, *leaf.shape)
+    element = jax.lax.iota(jnp.uint32, leaf.size).reshape(leaf.shape) + jnp.uint32(first_element)
+    element = jnp.broadcast_to(element, shape)
+    axes = tuple(range(step.ndim))
+    step = jax.lax.broadcast_in_dim(step, shape, axes)
+    dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+    scale = jax.lax.broadcast_in_dim(root.astype(dtype), shape, axes)
+    return scaled_normal(threefry2x32(path, (step, element)), scale).astype(leaf.dtype)
+
+
+def _path_key(key: KeyArray) -> Words:
+    """The key of the path: the caller's key words, enciphered under a counter of flowjax's own."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = (jax.random.key_data(key) if typed else jnp.asarray(key)).reshape(-1)
+    path = (words[0], words[1])
+    # Implementations with longer keys (rbg: four words) chain the rest through the cipher.
+    for i in range(2, words.size, 2):
+        path = threefry2x32(path, (words[i], words[i + 1]))
+    return threefry2x32(path, (jnp.uint32(_DOMAIN[0]), jnp.uint32(_DOMAIN[1])))
+
+
+@eqx.filter_jit
+def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> State:
+    steps = jax.lax.iota(jnp.uint32, ts.shape[0] - 1)
+    return increments_from(key, like)(steps, ts[:-1], ts[1:])

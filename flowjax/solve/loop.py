@@ -1,0 +1,269 @@
+"""The one loop over time: `solve` and `trajectory`."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from flowjax import _check
+from flowjax._types import Field, KeyArray, State
+from flowjax.solve.adjoints import Checkpointed
+from flowjax.solve.brownian import increments_from
+from flowjax.solve.steps import SDE, Stepper, euler, euler_maruyama
+
+
+class _Interval(NamedTuple):
+    """What one step of the scan is given."""
+
+    step_index: Array
+    t0: Array
+    t1: Array
+    increments: State | None
+
+
+def solve(
+    field_or_sde: Field | SDE,
+    x0: State,
+    ts: Any,
+    args: Any = None,
+    *,
+    step: Any = None,
+    key: KeyArray | None = None,
+    increments: State | None = None,
+    adjoint: Any = Checkpointed(),
+) -> State:
+    r"""Solves an ODE or SDE from ts[0] to ts[-1] with one step per interval of the grid.
+
+    $$dX_t = u_t(X_t)\,dt \qquad\text{or}\qquad dX_t = f(t, X_t)\,dt + g(t, X_t) \odot dW_t,
+    \qquad X_{t_0} = x_0$$
+
+    One sample is solved; a batch is `jax.vmap` over x0 or over keys. The call is compiled, and
+    compiled once for a given field, step and shapes: define a field once, outside any loop (a new
+    lambda is a new field), and pass what changes through `args`, or hold it in a field that is a
+    pytree (an `equinox.Module`). Arrays and Python floats in `args` and in the field are traced;
+    anything else in them is static.
+
+    Args:
+        field_or_sde: a field ``(t, x, args) -> dx``, or an `SDE` of two. dx must have the
+            structure, shapes and dtypes of x.
+        x0: initial state, an array or any pytree of real floating arrays.
+        ts: (n + 1,) times, of a floating dtype; halves are taken as float32. Increasing, or
+            decreasing to run an ODE backward in time.
+        args: passed on to the field.
+        step: the method: a step of `flowjax.solve.steps`, a function of the same form, or a
+            `Stepper`. Default: `euler` for a field, `euler_maruyama` for an SDE.
+        key: one JAX key, which names the Brownian path; see `brownian_increments`.
+        increments: the Brownian increments themselves, in place of a key: leaves of shape
+            (n, *leaf.shape) and of the state's dtypes.
+        adjoint: how the loop is differentiated: `Checkpointed`, `Direct` or `Truncated`.
+
+    Returns:
+        X at ts[-1], with the structure, shapes and dtypes of x0. NaN and Inf propagate.
+
+    Raises:
+        TypeError: if a leaf of x0 is not real floating, `key` is not a key, an ODE step is given
+            an SDE, or an SDE step a plain field.
+        ValueError: if ts is not a grid, or decreases where noise is drawn; if noise is needed and
+            not exactly one of key and increments is given, or none is needed and one is; if key
+            is a batch of keys; if increments, a field's output or a step's output do not match
+            the state.
+
+    Example:
+        >>> import jax, flowjax as fj
+        >>> ts = fj.uniform_grid(1000)
+        >>> round(float(fj.solve(fj.linear_field, 1.0, ts, args=2.0)), 3)
+        0.135
+        >>> sde = fj.ornstein_uhlenbeck(theta=1.0, sigma=0.5)
+        >>> keys = jax.random.split(jax.random.key(0), 100)
+        >>> jax.vmap(lambda key: fj.solve(sde, 1.0, ts, key=key))(keys).shape
+        (100,)
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
+    """
+    return _run(field_or_sde, x0, ts, args, step, key, increments, adjoint, None)[0]
+
+
+def trajectory(
+    field_or_sde: Field | SDE,
+    x0: State,
+    ts: Any,
+    args: Any = None,
+    *,
+    step: Any = None,
+    key: KeyArray | None = None,
+    increments: State | None = None,
+    adjoint: Any = Checkpointed(),
+    every: int = 1,
+) -> State:
+    r"""The solution of `solve` at the times ``ts[::every]``: the whole path, not only its end.
+
+    $$X_{t_0} = x_0,\; X_{t_k},\; X_{t_{2k}},\; \dots \qquad (k = \text{every})$$
+
+    The states between them are not stored, and steps after the last of them are not taken.
+
+    Args:
+        field_or_sde: as in `solve`.
+        x0: as in `solve`.
+        ts: as in `solve`.
+        args: as in `solve`.
+        step: as in `solve`.
+        key: as in `solve`: the same key gives the same path.
+        increments: as in `solve`.
+        adjoint: as in `solve`.
+        every: keep every k-th state, a static positive int of at most n.
+
+    Returns:
+        X at ts[::every], the first entry x0: every leaf has shape (n // every + 1, *leaf.shape).
+
+    Raises:
+        TypeError, ValueError: as `solve`, and if `every` is not a positive int of at most n.
+
+    Example:
+        >>> import flowjax as fj
+        >>> fj.trajectory(fj.linear_field, 1.0, fj.uniform_grid(4), args=1.0, every=2)
+        Array([1.       , 0.5625   , 0.3164...], dtype=float32)
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
+    """
+    every = _check.positive_int(every, "every")
+    return _run(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)[1]
+
+
+def _run(
+    field_or_sde: Any,
+    x0: Any,
+    ts: Any,
+    args: Any,
+    step: Any,
+    key: Any,
+    increments: Any,
+    adjoint: Any,
+    every: int | None,
+) -> tuple[State, State | None]:
+    """What needs the values of the arguments, before all else is compiled."""
+    ts = _check.time_grid(ts)
+    if isinstance(field_or_sde, SDE) or key is not None or increments is not None:
+        _check.increasing(ts)
+    # A Python float is a number like an array's: traced, so that a new value compiles nothing.
+    x0, args = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, (x0, args)
+    )
+    return _integrate(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
+
+
+@eqx.filter_jit
+def _integrate(
+    field_or_sde: Any,
+    x0: Any,
+    ts: Array,
+    args: Any,
+    step: Any,
+    key: Any,
+    increments: Any,
+    adjoint: Any,
+    every: int | None,
+) -> tuple[State, State | None]:
+    """The last state and, unless `every` is None, the states at ts[::every]."""
+    x0 = _check.state(x0)
+    n = ts.shape[0] - 1
+    stepper, noisy = _stepper(step, field_or_sde)
+    _check_noise(noisy, isinstance(field_or_sde, SDE), key, increments)
+    draw = None if key is None else increments_from(key, x0)
+    if increments is not None:
+        increments = _check.increments_of(increments, x0, n)
+    field = _checked(field_or_sde)
+
+    def advance(carry: PyTree, interval: _Interval) -> PyTree:
+        x, memory = carry
+        index, t0, t1, dw = interval
+        if draw is not None:
+            dw = draw(index, t0, t1)
+        x_next, memory = stepper.step(field, t0, t1, x, args, dw, memory)
+        return _check.next_state(x_next, x), memory
+
+    intervals = _Interval(jax.lax.iota(jnp.uint32, n), ts[:-1], ts[1:], increments)
+    carry = (x0, stepper.init(field, ts[0], x0, args))
+    if not hasattr(adjoint, "scan"):
+        raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
+    if every is None:
+        return adjoint.scan(advance, carry, intervals, None, 1)[0][0], None
+    _check.at_most(every, n, "every", "the number of steps")
+    recorded = jax.tree.map(lambda leaf: leaf[: n // every * every], intervals)
+    (last, _), path = adjoint.scan(advance, carry, recorded, lambda carry: carry[0], every)
+    return last, jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), x0, path)
+
+
+def _stepper(step: Any, field_or_sde: Any) -> tuple[Stepper, bool]:
+    """The method as a `Stepper`, and whether it asks for Brownian increments."""
+    sde = isinstance(field_or_sde, SDE)
+    if step is None:
+        step = euler_maruyama if sde else euler
+    noisy = needs_noise(step, sde)
+    name = getattr(step, "__name__", repr(step))
+    if sde and not noisy:
+        raise TypeError(
+            f"step {name} is for an ODE: it takes no Brownian increment (dw has a default). "
+            f"For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw required."
+        )
+    if isinstance(step, Stepper):
+        return step, noisy
+    return Stepper(lambda *_: None, lambda *a: (step(*a[:6]), None)), noisy
+
+
+def needs_noise(step: Any, sde: bool) -> bool:
+    """Whether a step asks for Brownian increments: its sixth argument, dw, has no default.
+
+    A step that takes ``*args`` does not say; then `sde`, whether it is given an SDE, decides.
+    """
+    remembers = isinstance(step, Stepper)
+    function = step.step if remembers else step
+    if not callable(function):
+        raise TypeError(f"step must be a function or a Stepper, got {step!r}.")
+    parameters = list(inspect.signature(function).parameters.values())
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return sde
+    if len(parameters) < 6 + remembers:
+        form = "(field, t0, t1, x, args, dw" + (", memory)" if remembers else ")")
+        raise TypeError(f"step must take {form}, got {[p.name for p in parameters]}.")
+    return parameters[5].default is inspect.Parameter.empty
+
+
+def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:
+    """Noise where the step asks for it, from one source, and none where it does not."""
+    if key is not None and increments is not None:
+        raise ValueError("key and increments were both given: one path needs just one of them.")
+    if key is None and increments is None:
+        if noisy and sde:
+            raise ValueError("an SDE needs its noise: give key (one JAX key) or increments.")
+        if noisy:
+            raise TypeError(
+                "the step asks for Brownian increments, as a step for an SDE does, but was given "
+                "a plain field and neither key nor increments."
+            )
+    elif not noisy:
+        given = "key" if increments is None else "increments"
+        raise ValueError(f"{given} was given, but this ODE step draws no noise: leave it out.")
+    if key is not None:
+        _check.single_key(key)
+
+
+def _checked(field_or_sde: Any) -> Any:
+    """The same field or SDE, refusing an output that does not fit the state when it is traced."""
+    if isinstance(field_or_sde, SDE):
+        return SDE(
+            _refusing(field_or_sde.drift, "drift", _check.alike),
+            _refusing(field_or_sde.diffusion, "diffusion", _check.diffusion_output),
+        )
+    return _refusing(field_or_sde, "field", _check.alike)
+
+
+def _refusing(field: Any, name: str, check: Callable[[Any, State, str], Any]) -> Field:
+    if not callable(field):
+        raise TypeError(f"{name} must be a callable (t, x, args) -> dx, got {field!r}.")
+    return lambda t, x, args: check(field(t, x, args), x, f"{name} output")

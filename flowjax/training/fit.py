@@ -1,0 +1,200 @@
+"""The training loop: any per-sample loss, any pytree of data, any optax optimiser."""
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from flowjax._check import at_most, leaves_with_names, positive_int, single_key
+
+# How often the progress bar asks for the loss, and so waits for the device.
+_STEPS_PER_BAR_UPDATE = 50
+
+
+def fit(
+    model: Any,
+    loss: Callable[[Any, Any, Array], Array],
+    data: Any,
+    key: Array,
+    *,
+    optimizer: optax.GradientTransformation,
+    steps: int,
+    batch_size: int,
+    progress: bool = False,
+) -> tuple[Any, Array]:
+    """Trains a model by stochastic gradient descent.
+
+    ```
+    model <- model + optimizer(gradient of mean_b loss(model, sample_b, key_b))
+    ```
+
+    Each pass over the data visits it in a new random order, in batches; a last batch that would
+    not be full is left out. The batches and keys of step i are a function of (key, i) alone.
+
+    Args:
+        model: an equinox module or any pytree. Its floating arrays are trained.
+        loss: ``loss(model, sample, key) -> scalar`` for one sample, an element of data.
+        data: a pytree of arrays with one leading axis of N samples, such as ``(images, labels)``.
+        key: one JAX key; it names the batches and the randomness of the loss.
+        optimizer: an optax optimiser, such as ``optax.adamw(1e-3)``.
+        steps: how many updates.
+        batch_size: how many samples each update sees, at most N.
+        progress: show a bar (tqdm) with the current loss.
+
+    Returns:
+        ``(model, losses)``: the trained model and the mean loss of each batch before its update,
+        of shape (steps,). A loss that is not finite is passed on, with a RuntimeWarning that
+        names the first such step.
+
+    Raises:
+        TypeError: steps or batch_size is not an int, optimizer is not an optax optimiser, or
+            the model has no floating array.
+        ValueError: data has no leaf, no sample, or leaves that differ in N; steps or batch_size
+            is out of range; or the loss of one sample is not a scalar.
+        ImportError: progress is asked for and tqdm is not installed.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> import flowjax as fj
+        >>> x = jnp.linspace(-1.0, 1.0, 64)
+        >>> def loss(slope, sample, key):
+        ...     x, y = sample
+        ...     return (slope * x - y) ** 2
+        >>> slope, losses = fj.fit(
+        ...     jnp.array(0.0),
+        ...     loss,
+        ...     (x, 3 * x),
+        ...     jax.random.key(0),
+        ...     optimizer=optax.adam(0.1),
+        ...     steps=200,
+        ...     batch_size=16,
+        ... )
+        >>> print(f"{slope:.2f}", losses.shape)
+        3.00 (200,)
+    """
+    single_key(key)
+    steps = positive_int(steps, "steps")
+    data, count = _samples(data)
+    batch_size = at_most(
+        positive_int(batch_size, "batch_size"), count, "batch_size", "the number of samples"
+    )
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"optimizer must be an optax optimiser, such as optax.adamw(1e-3), got {optimizer!r}."
+        )
+    parameters = eqx.filter(model, eqx.is_inexact_array)
+    if not jax.tree.leaves(parameters):
+        raise TypeError(f"model must hold floating arrays to train, got {model!r}.")
+
+    order_key, loss_key = jax.random.split(key)
+    batches_per_pass = count // batch_size
+    optimizer_state = optimizer.init(parameters)
+    order, losses = None, []
+    with _progress_bar(steps) if progress else contextlib.nullcontext() as bar:
+        for i in range(steps):
+            pass_number, batch_number = divmod(i, batches_per_pass)
+            if batch_number == 0:
+                order = _random_order(jax.random.fold_in(order_key, pass_number), count)
+            model, optimizer_state, value = _update(
+                model,
+                optimizer_state,
+                data,
+                order,
+                # An array, so that it is traced: a static number would compile every step anew.
+                jnp.asarray(batch_number),
+                jax.random.fold_in(loss_key, i),
+                loss,
+                optimizer,
+                batch_size,
+            )
+            losses.append(value)
+            if bar is not None and ((i + 1) % _STEPS_PER_BAR_UPDATE == 0 or i + 1 == steps):
+                bar.set_postfix(loss=f"{float(value):.4f}", refresh=False)
+                bar.update(i + 1 - bar.n)
+    return model, _checked(losses)
+
+
+@eqx.filter_jit
+def _update(
+    model: Any,
+    optimizer_state: Any,
+    data: Any,
+    order: Array,
+    batch_number: Array,
+    key: Array,
+    loss: Callable,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+) -> tuple[Any, Any, Array]:
+    indices = jax.lax.dynamic_slice(order, (batch_number * batch_size,), (batch_size,))
+    samples = jax.tree.map(lambda leaf: leaf[indices], data)
+    keys = jax.random.split(key, batch_size)
+
+    def mean_loss(model: Any) -> Array:
+        values = jax.vmap(loss, in_axes=(None, 0, 0))(model, samples, keys)
+        if jnp.shape(values) != (batch_size,):
+            raise ValueError(
+                f"loss must return a scalar for one sample, got shape {jnp.shape(values)[1:]}."
+            )
+        return jnp.mean(values)
+
+    value, gradient = eqx.filter_value_and_grad(mean_loss)(model)
+    updates, optimizer_state = optimizer.update(
+        gradient, optimizer_state, eqx.filter(model, eqx.is_inexact_array)
+    )
+    return eqx.apply_updates(model, updates), optimizer_state, value
+
+
+@eqx.filter_jit
+def _random_order(key: Array, count: int) -> Array:
+    return jax.random.permutation(key, count)
+
+
+def _samples(data: Any) -> tuple[Any, int]:
+    """The data as arrays, and how many samples they hold."""
+    leaves = leaves_with_names(data, "data")
+    if not leaves:
+        raise ValueError("data must hold at least one array, got a pytree without leaves.")
+    for name, leaf in leaves:
+        if not isinstance(leaf, jax.Array | np.ndarray):
+            raise TypeError(f"{name} must be an array, got {type(leaf).__name__}.")
+        if leaf.ndim == 0:
+            raise ValueError(f"{name} must have a leading axis of samples, got a scalar.")
+    counts = {name: leaf.shape[0] for name, leaf in leaves}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"data must have one number of samples in all leaves, got {counts}.")
+    count = leaves[0][1].shape[0]
+    if count == 0:
+        raise ValueError("data must hold at least one sample, got none.")
+    return jax.tree.map(jnp.asarray, data), count
+
+
+def _progress_bar(steps: int) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError(
+            "progress=True needs tqdm: pip install 'flowjax-solvers[examples]'."
+        ) from error
+    return tqdm(total=steps, desc="training", unit="step")
+
+
+def _checked(losses: list[Array]) -> Array:
+    values = np.asarray(jax.device_get(losses))
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        warnings.warn(
+            f"the loss is not finite from step {bad[0]} on ({bad.size} of {values.size} steps).",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return jnp.asarray(values)

@@ -3,18 +3,10 @@
 from flowjax.solve.adjoints import Checkpointed, Direct, Truncated
 from flowjax.solve.brownian import brownian_increments, brownian_path, coarsen
 from flowjax.solve.grid import uniform_grid
-from flowjax.solve.loop import needs_noise, solve, trajectory
-from flowjax.solve.steps import (
-    SDE,
-    Stepper,
-    euler,
-    euler_maruyama,
-    heun,
-    midpoint,
-    milstein,
-    rk4,
-    stochastic_heun,
-)
+from flowjax.solve.loop import solve, trajectory
+from flowjax.solve.ode_steps import euler, heun, midpoint, rk4
+from flowjax.solve.sde_steps import SDE, euler_maruyama, milstein, stochastic_heun
+from flowjax.solve.stepper import Stepper, needs_noise
 
 __all__ = [
     "SDE",

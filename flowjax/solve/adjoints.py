@@ -1,22 +1,23 @@
-"""Adjoints: how the loop is run and differentiated.
+"""Adjoints: how the loop is cut up and differentiated.
 
-An adjoint is an immutable record with one method, ``scan(advance, carry, xs, record, every)``:
-apply ``advance(carry, x) -> carry`` to the n entries of xs in turn and return the last carry and,
-if `record` is given, ``record(carry)`` after every `every`-th entry, stacked.
+An adjoint is an immutable record with one method, ``scan(run, carry, xs, every)``. There,
+``run(carry, xs, wrap, record) -> (carry, states)`` takes the consecutive steps xs, each of them a
+function wrapped by `wrap`, and records the state after each if `record`. The method takes all of
+xs and returns the last carry and, unless `every` is None, the states after every `every`-th step.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from flowjax import _check
+from flowjax.solve.blocks import between, leading_size, length_near, scan_in_blocks
 
-Advance = Callable[[PyTree, PyTree], PyTree]
-Record = Callable[[PyTree], PyTree]
+Run = Callable[[PyTree, PyTree, Callable, bool], tuple[PyTree, PyTree]]
 
 # Up to this many steps one state per step is stored; beyond, the states are stored in two levels.
 _ONE_LEVEL = 64
@@ -57,27 +58,23 @@ class Checkpointed(NamedTuple):
 
     segments: int | None = None
 
-    def scan(
-        self, advance: Advance, carry: PyTree, xs: PyTree, record: Record | None, every: int
-    ) -> tuple[PyTree, PyTree]:
+    def scan(self, run: Run, carry: PyTree, xs: PyTree, every: int | None) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
-        n = _length(xs)
+        n = leading_size(xs)
         if self.segments is None:
             segments = 1 if n <= _ONE_LEVEL else math.isqrt(n)
         else:
             segments = _check.positive_int(self.segments, "segments")
             _check.at_most(segments, n, "segments", "the number of steps")
-        step = jax.checkpoint(advance, prevent_cse=False)
-        if record is not None:
-            return _recording(step, carry, xs, record, every, jax.checkpoint)
-        if segments == 1:
-            return _plain(step, carry, xs), None
-        # Whole segments of equal length first, then the steps left over.
-        length = math.ceil(n / segments)
-        whole = n // length * length
-        segment = jax.checkpoint(lambda carry, xs: _plain(step, carry, xs), prevent_cse=False)
-        carry = _plain(segment, carry, _blocks(_slice(xs, 0, whole), length))
-        return _plain(step, carry, _slice(xs, whole, n)), None
+        if every is not None:
+            return _recorded(run, carry, xs, every, _remat)
+        length = -(-n // segments)
+        if self.segments is None:
+            length = length_near(length, n)
+        # One segment is stored state by state; of several, all but the one at hand are recomputed.
+        policy = jax.checkpoint_policies.everything_saveable if length == n else None
+        segment = _remat(lambda carry, xs: run(carry, xs, _remat, False), policy)
+        return scan_in_blocks(segment, carry, xs, length)
 
 
 class Direct(NamedTuple):
@@ -94,13 +91,11 @@ class Direct(NamedTuple):
         0.3487
     """
 
-    def scan(
-        self, advance: Advance, carry: PyTree, xs: PyTree, record: Record | None, every: int
-    ) -> tuple[PyTree, PyTree]:
+    def scan(self, run: Run, carry: PyTree, xs: PyTree, every: int | None) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
-        if record is not None:
-            return _recording(advance, carry, xs, record, every, lambda block, **_: block)
-        return _plain(advance, carry, xs), None
+        if every is not None:
+            return _recorded(run, carry, xs, every, _plain)
+        return run(carry, xs, _plain, False)
 
 
 class Truncated(NamedTuple):
@@ -132,53 +127,41 @@ class Truncated(NamedTuple):
 
     last: int
 
-    def scan(
-        self, advance: Advance, carry: PyTree, xs: PyTree, record: Record | None, every: int
-    ) -> tuple[PyTree, PyTree]:
+    def scan(self, run: Run, carry: PyTree, xs: PyTree, every: int | None) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
-        n = _length(xs)
+        n = leading_size(xs)
         last = _check.positive_int(self.last, "last")
         _check.at_most(last, n, "last", "the number of steps")
-        if record is not None and last % every:
+        if every is not None and last % every:
             raise ValueError(f"last must be a multiple of every = {every}, got {last}.")
-        carry, early = Direct().scan(advance, carry, _slice(xs, 0, n - last), record, every)
-        carry, early = jax.lax.stop_gradient((carry, early))
-        carry, late = Checkpointed().scan(advance, carry, _slice(xs, n - last, n), record, every)
-        if record is None:
+        if last == n:
+            return Checkpointed().scan(run, carry, xs, every)
+        early = Direct().scan(run, carry, between(xs, 0, n - last), every)
+        carry, early = jax.lax.stop_gradient(early)
+        carry, late = Checkpointed().scan(run, carry, between(xs, n - last, n), every)
+        if every is None:
             return carry, None
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), early, late)
 
 
-def _plain(advance: Advance, carry: PyTree, xs: PyTree) -> PyTree:
-    return jax.lax.scan(lambda carry, x: (advance(carry, x), None), carry, xs)[0]
+def _remat(function: Callable, policy: Callable | None = None) -> Callable:
+    return jax.checkpoint(function, prevent_cse=False, policy=policy)
 
 
-def _recording(
-    advance: Advance, carry: PyTree, xs: PyTree, record: Record, every: int, checkpoint: Any
+def _plain(function: Callable) -> Callable:
+    return function
+
+
+def _recorded(
+    run: Run, carry: PyTree, xs: PyTree, every: int, wrap: Callable
 ) -> tuple[PyTree, PyTree]:
-    """Scans with a record after every `every` steps, each block of them checkpointed."""
+    """The states after every `every`-th step; the steps between two of them are wrapped as one."""
     if every == 1:
-        block = advance
-    else:
-        xs = _blocks(xs, every)
-        block = checkpoint(lambda carry, xs: _plain(advance, carry, xs), prevent_cse=False)
+        return run(carry, xs, wrap, True)
 
-    def body(carry: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        carry = block(carry, x)
-        return carry, record(carry)
+    def block(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+        carry, _ = run(carry, xs, wrap, False)
+        x, _ = carry
+        return carry, jax.tree.map(lambda leaf: leaf[None], x)
 
-    return jax.lax.scan(body, carry, xs)
-
-
-def _length(xs: PyTree) -> int:
-    return jax.tree.leaves(xs)[0].shape[0]
-
-
-def _slice(xs: PyTree, start: int, stop: int) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf[start:stop], xs)
-
-
-def _blocks(xs: PyTree, length: int) -> PyTree:
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(leaf.shape[0] // length, length, *leaf.shape[1:]), xs
-    )
+    return scan_in_blocks(wrap(block), carry, xs, every)

@@ -1,6 +1,5 @@
 """Brownian motion named by a key: a path is a pure function of (key, step, element)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from flowjax import _check
 from flowjax._types import KeyArray, State
-from flowjax.solve.noise import Words, scaled_normal, threefry2x32
+from flowjax.solve.noise import Words, scaled, standard_normal, threefry2x32
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
@@ -127,41 +126,7 @@ def coarsen(increments: State, k: int) -> State:
     )
 
 
-def increments_from(key: KeyArray, like: State) -> Callable[[Array, Array, Array], State]:
-    """The function ``(step, t0, t1) -> dW`` of the path that `key` names.
-
-    `step` is a uint32 index and t0, t1 the ends of its interval, all of one shape; the result's
-    leaves have that shape before their own.
-    """
-    path = _path_key(key)
-    leaves, structure = jax.tree.flatten(like)
-    size = sum(leaf.size for leaf in leaves)
-    if size >= 2**32:
-        raise ValueError(f"a state with noise must have fewer than 2^32 elements, got {size}.")
-
-    def increments(step: Array, t0: Array, t1: Array) -> State:
-        root = jnp.sqrt(t1 - t0)
-        first_element, drawn = 0, []
-        for leaf in leaves:
-            drawn.append(_leaf(path, step, root, leaf, first_element))
-            first_element += leaf.size
-        return jax.tree.unflatten(structure, drawn)
-
-    return increments
-
-
-def _leaf(path: Words, step: Array, root: Array, leaf: Any, first_element: int) -> Array:
-    shape = (*step.shape, *leaf.shape)
-    element = jax.lax.iota(jnp.uint32, leaf.size).reshape(leaf.shape) + jnp.uint32(first_element)
-    element = jnp.broadcast_to(element, shape)
-    axes = tuple(range(step.ndim))
-    step = jax.lax.broadcast_in_dim(step, shape, axes)
-    dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-    scale = jax.lax.broadcast_in_dim(root.astype(dtype), shape, axes)
-    return scaled_normal(threefry2x32(path, (step, element)), scale).astype(leaf.dtype)
-
-
-def _path_key(key: KeyArray) -> Words:
+def path_key(key: KeyArray) -> Words:
     """The key of the path: the caller's key words, enciphered under a counter of flowjax's own."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = (jax.random.key_data(key) if typed else jnp.asarray(key)).reshape(-1)
@@ -172,7 +137,40 @@ def _path_key(key: KeyArray) -> Words:
     return threefry2x32(path, (jnp.uint32(_DOMAIN[0]), jnp.uint32(_DOMAIN[1])))
 
 
+def normals(path: Words, first_step: Array, steps: int, like: State) -> list[Array]:
+    """The standard normals of `steps` steps from `first_step` on: a flat array for each leaf."""
+    leaves = jax.tree.leaves(like)
+    size = sum(leaf.size for leaf in leaves)
+    if size >= 2**32:
+        raise ValueError(f"a state with noise must have fewer than 2^32 elements, got {size}.")
+    drawn, first_element = [], 0
+    for leaf in leaves:
+        index = jax.lax.iota(jnp.uint32, steps * leaf.size)
+        step = first_step + index // jnp.uint32(max(leaf.size, 1))
+        element = jnp.uint32(first_element) + index % jnp.uint32(max(leaf.size, 1))
+        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        drawn.append(standard_normal(threefry2x32(path, (step, element)), dtype))
+        first_element += leaf.size
+    return drawn
+
+
+def increment(drawn: list[Array], at: Array | int, t0: Array, t1: Array, like: State) -> State:
+    """Increment over (t0, t1) of step number `at` of a block, from the block's normals."""
+    root = jnp.sqrt(t1 - t0)
+    leaves, structure = jax.tree.flatten(like)
+    dw = []
+    for z, leaf in zip(drawn, leaves, strict=True):
+        own = jax.lax.dynamic_slice(z, (at * leaf.size,), (leaf.size,)).reshape(leaf.shape)
+        dw.append(scaled(root.astype(z.dtype), own).astype(leaf.dtype))
+    return jax.tree.unflatten(structure, dw)
+
+
 @eqx.filter_jit
 def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> State:
-    steps = jax.lax.iota(jnp.uint32, ts.shape[0] - 1)
-    return increments_from(key, like)(steps, ts[:-1], ts[1:])
+    steps = ts.shape[0] - 1
+    drawn = normals(path_key(key), jnp.uint32(0), steps, like)
+
+    def one(_: None, interval: tuple[Array, Array, Array]) -> tuple[None, State]:
+        return None, increment(drawn, *interval, like)
+
+    return jax.lax.scan(one, None, (jnp.arange(steps), ts[:-1], ts[1:]))[1]

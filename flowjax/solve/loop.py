@@ -1,6 +1,5 @@
 """The one loop over time: `solve` and `trajectory`."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,9 +10,12 @@ from jaxtyping import Array, PyTree
 
 from flowjax import _check
 from flowjax._types import Field, KeyArray, State
-from flowjax.solve.adjoints import Checkpointed
-from flowjax.solve.brownian import increments_from
-from flowjax.solve.steps import SDE, Stepper, euler, euler_maruyama
+from flowjax.solve.adjoints import Checkpointed, Run
+from flowjax.solve.blocks import between, leading_size, scan_in_blocks
+from flowjax.solve.brownian import increment, normals, path_key
+from flowjax.solve.noise import Words, block_length
+from flowjax.solve.sde_steps import SDE
+from flowjax.solve.stepper import as_stepper
 
 
 class _Interval(NamedTuple):
@@ -54,7 +56,7 @@ def solve(
         ts: (n + 1,) times, of a floating dtype; halves are taken as float32. Increasing, or
             decreasing to run an ODE backward in time.
         args: passed on to the field.
-        step: the method: a step of `flowjax.solve.steps`, a function of the same form, or a
+        step: the method: a step such as `heun`, a function of the same form, or a
             `Stepper`. Default: `euler` for a field, `euler_maruyama` for an SDE.
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
         increments: the Brownian increments themselves, in place of a key: leaves of shape
@@ -85,7 +87,7 @@ def solve(
     References:
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
-    return _run(field_or_sde, x0, ts, args, step, key, increments, adjoint, None)[0]
+    return _call(field_or_sde, x0, ts, args, step, key, increments, adjoint, None)
 
 
 def trajectory(
@@ -132,10 +134,10 @@ def trajectory(
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
     every = _check.positive_int(every, "every")
-    return _run(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)[1]
+    return _call(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
 
 
-def _run(
+def _call(
     field_or_sde: Any,
     x0: Any,
     ts: Any,
@@ -145,7 +147,7 @@ def _run(
     increments: Any,
     adjoint: Any,
     every: int | None,
-) -> tuple[State, State | None]:
+) -> State:
     """What needs the values of the arguments, before all else is compiled."""
     ts = _check.time_grid(ts)
     if isinstance(field_or_sde, SDE) or key is not None or increments is not None:
@@ -154,11 +156,11 @@ def _run(
     x0, args = jax.tree.map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, (x0, args)
     )
-    return _integrate(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
+    return _solve(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
 
 
 @eqx.filter_jit
-def _integrate(
+def _solve(
     field_or_sde: Any,
     x0: Any,
     ts: Array,
@@ -168,70 +170,81 @@ def _integrate(
     increments: Any,
     adjoint: Any,
     every: int | None,
-) -> tuple[State, State | None]:
-    """The last state and, unless `every` is None, the states at ts[::every]."""
+) -> State:
+    """X at ts[-1] or, unless `every` is None, at ts[::every]."""
     x0 = _check.state(x0)
     n = ts.shape[0] - 1
-    stepper, noisy = _stepper(step, field_or_sde)
+    stepper, noisy = as_stepper(step, isinstance(field_or_sde, SDE))
     _check_noise(noisy, isinstance(field_or_sde, SDE), key, increments)
-    draw = None if key is None else increments_from(key, x0)
     if increments is not None:
         increments = _check.increments_of(increments, x0, n)
+    if not hasattr(adjoint, "scan"):
+        raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     field = _checked(field_or_sde)
+    intervals = _Interval(jax.lax.iota(jnp.uint32, n), ts[:-1], ts[1:], increments)
+    if every is not None:
+        _check.at_most(every, n, "every", "the number of steps")
+        intervals = between(intervals, 0, n // every * every)
 
-    def advance(carry: PyTree, interval: _Interval) -> PyTree:
+    def advance(carry: PyTree, interval: _Interval, dw: State | None) -> PyTree:
         x, memory = carry
-        index, t0, t1, dw = interval
-        if draw is not None:
-            dw = draw(index, t0, t1)
+        _, t0, t1, _ = interval
         x_next, memory = stepper.step(field, t0, t1, x, args, dw, memory)
         return _check.next_state(x_next, x), memory
 
-    intervals = _Interval(jax.lax.iota(jnp.uint32, n), ts[:-1], ts[1:], increments)
+    run = _runner(advance, None if key is None else path_key(key), x0)
     carry = (x0, stepper.init(field, ts[0], x0, args))
-    if not hasattr(adjoint, "scan"):
-        raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
+    (x, _), path = adjoint.scan(run, carry, intervals, every)
     if every is None:
-        return adjoint.scan(advance, carry, intervals, None, 1)[0][0], None
-    _check.at_most(every, n, "every", "the number of steps")
-    recorded = jax.tree.map(lambda leaf: leaf[: n // every * every], intervals)
-    (last, _), path = adjoint.scan(advance, carry, recorded, lambda carry: carry[0], every)
-    return last, jax.tree.map(lambda x, xs: jnp.concatenate([x[None], xs]), x0, path)
+        return x
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), x0, path)
 
 
-def _stepper(step: Any, field_or_sde: Any) -> tuple[Stepper, bool]:
-    """The method as a `Stepper`, and whether it asks for Brownian increments."""
-    sde = isinstance(field_or_sde, SDE)
-    if step is None:
-        step = euler_maruyama if sde else euler
-    noisy = needs_noise(step, sde)
-    name = getattr(step, "__name__", repr(step))
-    if sde and not noisy:
-        raise TypeError(
-            f"step {name} is for an ODE: it takes no Brownian increment (dw has a default). "
-            f"For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw required."
-        )
-    if isinstance(step, Stepper):
-        return step, noisy
-    return Stepper(lambda *_: None, lambda *a: (step(*a[:6]), None)), noisy
+def _runner(advance: Callable, path: Words | None, x0: State) -> Run:
+    """How consecutive steps are taken, each with its increment; see `flowjax.solve.adjoints`."""
+
+    def given(carry: PyTree, interval: _Interval) -> PyTree:
+        return advance(carry, interval, interval.increments)
+
+    if path is None:
+        return lambda carry, xs, wrap, record: _scan(wrap(given), carry, xs, record)
+
+    def draw_inside(carry: PyTree, interval: _Interval) -> PyTree:
+        index, t0, t1, _ = interval
+        drawn = normals(path, index, 1, x0)
+        return advance(carry, interval, increment(drawn, 0, t0, t1, x0))
+
+    def run(
+        carry: PyTree, intervals: _Interval, wrap: Callable, record: bool
+    ) -> tuple[PyTree, PyTree]:
+        length = block_length([leaf.shape for leaf in jax.tree.leaves(x0)], leading_size(intervals))
+        if length == 1:
+            return _scan(wrap(draw_inside), carry, intervals, record)
+
+        def block(carry: PyTree, intervals: _Interval) -> tuple[PyTree, PyTree]:
+            steps = leading_size(intervals)
+            drawn = normals(path, intervals.step_index[0], steps, x0)
+
+            def draw_before(carry: PyTree, x: tuple[Array, _Interval]) -> PyTree:
+                at, interval = x
+                _, t0, t1, _ = interval
+                return advance(carry, interval, increment(drawn, at, t0, t1, x0))
+
+            return _scan(wrap(draw_before), carry, (jnp.arange(steps), intervals), record)
+
+        return scan_in_blocks(block, carry, intervals, length)
+
+    return run
 
 
-def needs_noise(step: Any, sde: bool) -> bool:
-    """Whether a step asks for Brownian increments: its sixth argument, dw, has no default.
+def _scan(step: Callable, carry: PyTree, xs: PyTree, record: bool) -> tuple[PyTree, PyTree]:
+    """Takes the steps in turn and records the state after each, if it is asked to."""
 
-    A step that takes ``*args`` does not say; then `sde`, whether it is given an SDE, decides.
-    """
-    remembers = isinstance(step, Stepper)
-    function = step.step if remembers else step
-    if not callable(function):
-        raise TypeError(f"step must be a function or a Stepper, got {step!r}.")
-    parameters = list(inspect.signature(function).parameters.values())
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return sde
-    if len(parameters) < 6 + remembers:
-        form = "(field, t0, t1, x, args, dw" + (", memory)" if remembers else ")")
-        raise TypeError(f"step must take {form}, got {[p.name for p in parameters]}.")
-    return parameters[5].default is inspect.Parameter.empty
+    def body(carry: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+        carry = step(carry, x)
+        return carry, carry[0] if record else None
+
+    return jax.lax.scan(body, carry, xs)
 
 
 def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:

@@ -21,8 +21,16 @@ A normal is a pure function of (key, step, element) and nothing else. It takes t
    in a vectorised loop than in its scalar remainder, and a compiler may contract a product and
    a sum to one rounding in one place and not in another. So the logarithm is written out here
    too, by exponent and polynomial; every sum has one product at most, which leaves one way to
-   contract it; and the last operation on a scaled normal is the choice of its sign, through which
-   no product can be contracted into what the caller adds it to.
+   contract it; and the last operation on a normal, and on a scaled one, is the choice of its sign,
+   through which no product can be contracted into what the caller adds it to.
+
+How the loop asks for them decides their speed. XLA on CPU computes elementwise work in a nest of
+loops over the shape it is written to, and vectorises the innermost: a last axis of one to three
+elements costs ten times what a flat array does. So normals are drawn flat, for a block of steps
+at once (`block_length`), and each step slices its own out of the block: the block is an operand
+of the inner loop over its steps, which keeps XLA from fusing the drawing into a nest of the
+state's shape. A large state with a long last axis is drawn inside its step, where the normals are
+consumed as they are made. All of it is the same pure function of (key, step, element).
 
 Derivation of the tables: the Chebyshev interpolant at its own nodes, in 50 digits, of -log(m) on
 [sqrt(1/2), sqrt(2)]; of F(w) on [0, 5.5] and of F(s^2) on [sqrt(5.5), sqrt(22.25)] for float32
@@ -35,10 +43,13 @@ References:
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt32
+
+from flowjax.solve.blocks import length_near
 
 # fmt: off
 _LOG_32 = (
@@ -173,19 +184,24 @@ def threefry2x32(key: Words, counter: Words) -> Words:
     return x0, x1
 
 
-def scaled_normal(words: Words, scale: Float[Array, "..."]) -> Float[Array, "..."]:
-    """``scale * z`` with z ~ N(0, 1) from 64 random bits, in the dtype of `scale`.
+def standard_normal(words: Words, dtype: Any) -> Float[Array, "..."]:
+    """Standard normals of `dtype`, float32 or float64, from 64 random bits each.
 
     Args:
         words: two uint32 arrays of one shape. A float32 normal uses the first alone.
-        scale: non-negative standard deviation, float32 or float64, broadcastable to that shape.
+        dtype: float32 or float64.
     """
-    if scale.dtype == jnp.float64:
+    if dtype == jnp.float64:
         negative, magnitude = _magnitude_64(*words)
     else:
         negative, magnitude = _magnitude_32(words[0])
-    scaled = magnitude * scale
-    return jnp.where(negative, -scaled, scaled)
+    return jnp.where(negative, -magnitude, magnitude)
+
+
+def scaled(scale: Float[Array, ""], z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """``scale * z``, rounded to the same bits whatever it is then added to."""
+    product = scale * jnp.abs(z)
+    return jnp.where(z < 0, -product, product)
 
 
 def _magnitude_32(word: UInt32[Array, "..."]) -> tuple[Array, Array]:
@@ -245,3 +261,17 @@ def _polynomial(coefficients: tuple, v: Array, low: float, high: float) -> Float
     for coefficient in coefficients[-2::-1]:
         result = result * u + coefficient
     return result
+
+
+def block_length(shapes: list[tuple[int, ...]], steps: int) -> int:
+    """For how many steps to draw at once a state of leaves of these shapes; 1: inside the step.
+
+    Measured on CPU: a block wants 128 normals or more to fill the vector lanes, and a few steps to
+    spread its own cost over, and to stay in the cache under `vmap` over thousands of samples.
+    """
+    sizes = [math.prod(shape) for shape in shapes]
+    if max(sizes) >= 2**15 and all(shape and shape[-1] >= 32 for shape in shapes):
+        return 1
+    size = max(1, sum(sizes))
+    length = max(128 // size, 4 if size <= 2**13 else 2)
+    return length_near(length, steps)

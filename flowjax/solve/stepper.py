@@ -1,0 +1,72 @@
+"""What a method is to the loop: a `Stepper`, which a plain step is lifted to."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from flowjax.solve.ode_steps import euler
+from flowjax.solve.sde_steps import euler_maruyama
+
+
+class Stepper(NamedTuple):
+    r"""A method that remembers, such as a multistep method.
+
+    Args:
+        init: ``(field, t0, x0, args) -> memory``, called once before the first step; the memory
+            is any pytree of arrays.
+        step: ``(field, t0, t1, x, args, dw, memory) -> (x, memory)``; as in a plain step, `dw`
+            has the default None in an ODE method (and so has `memory` then) and none in an SDE
+            method.
+
+    Example:
+        The two-step Adams-Bashforth method, which starts with an Euler step:
+
+        >>> import flowjax as fj
+        >>> def step(field, t0, t1, x, args, dw=None, previous=None):
+        ...     slope = field(t0, x, args)
+        ...     return x + (t1 - t0) * (3 * slope - previous) / 2, slope
+        >>> adams_bashforth = fj.Stepper(lambda field, t0, x0, args: field(t0, x0, args), step)
+        >>> x = fj.solve(fj.linear_field, 1.0, fj.uniform_grid(100), args=1.0, step=adams_bashforth)
+        >>> round(float(x), 4)
+        0.3679
+
+    References:
+        Hairer, Norsett, Wanner (1993), "Solving Ordinary Differential Equations I", section III.1.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., Any]
+
+
+def as_stepper(step: Any, sde: bool) -> tuple[Stepper, bool]:
+    """The method as a `Stepper`, and whether it asks for Brownian increments."""
+    if step is None:
+        step = euler_maruyama if sde else euler
+    noisy = needs_noise(step, sde)
+    name = getattr(step, "__name__", repr(step))
+    if sde and not noisy:
+        raise TypeError(
+            f"step {name} is for an ODE: it takes no Brownian increment (dw has a default). "
+            f"For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw required."
+        )
+    if isinstance(step, Stepper):
+        return step, noisy
+    return Stepper(lambda *_: None, lambda *a: (step(*a[:6]), None)), noisy
+
+
+def needs_noise(step: Any, sde: bool) -> bool:
+    """Whether a step asks for Brownian increments: its sixth argument, dw, has no default.
+
+    A step that takes ``*args`` does not say; then `sde`, whether it is given an SDE, decides.
+    """
+    remembers = isinstance(step, Stepper)
+    function = step.step if remembers else step
+    if not callable(function):
+        raise TypeError(f"step must be a function or a Stepper, got {step!r}.")
+    parameters = list(inspect.signature(function).parameters.values())
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return sde
+    if len(parameters) < 6 + remembers:
+        form = "(field, t0, t1, x, args, dw" + (", memory)" if remembers else ")")
+        raise TypeError(f"step must take {form}, got {[p.name for p in parameters]}.")
+    return parameters[5].default is inspect.Parameter.empty

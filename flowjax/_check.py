@@ -83,7 +83,7 @@ def increasing(ts: Any) -> None:
     """Refuses a decreasing grid for a solve with noise, where the times are concrete."""
     if isinstance(ts, Tracer):
         return
-    times = np.asarray(ts)
+    times = np.asarray(ts).reshape(-1)
     if np.any(times[1:] < times[:-1]):
         raise ValueError(
             "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "

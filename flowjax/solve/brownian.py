@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from flowjax import _check
 from flowjax._types import KeyArray, State
+from flowjax.solve.compiled import compiled
 from flowjax.solve.noise import Words, scaled, standard_normal, threefry2x32
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
@@ -165,7 +165,7 @@ def increment(drawn: list[Array], at: Array | int, t0: Array, t1: Array, like: S
     return jax.tree.unflatten(structure, dw)
 
 
-@eqx.filter_jit
+@compiled
 def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> State:
     steps = ts.shape[0] - 1
     drawn = normals(path_key(key), jnp.uint32(0), steps, like)

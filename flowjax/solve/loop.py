@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -13,6 +12,7 @@ from flowjax._types import Field, KeyArray, State
 from flowjax.solve.adjoints import Checkpointed, Run
 from flowjax.solve.blocks import between, leading_size, scan_in_blocks
 from flowjax.solve.brownian import increment, normals, path_key
+from flowjax.solve.compiled import compiled
 from flowjax.solve.noise import Words, block_length
 from flowjax.solve.sde_steps import SDE
 from flowjax.solve.stepper import as_stepper
@@ -149,7 +149,8 @@ def _call(
     every: int | None,
 ) -> State:
     """What needs the values of the arguments, before all else is compiled."""
-    ts = _check.time_grid(ts)
+    if not isinstance(ts, jax.Array):
+        ts = jnp.asarray(ts)
     if isinstance(field_or_sde, SDE) or key is not None or increments is not None:
         _check.increasing(ts)
     # A Python float is a number like an array's: traced, so that a new value compiles nothing.
@@ -159,7 +160,7 @@ def _call(
     return _solve(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
 
 
-@eqx.filter_jit
+@compiled
 def _solve(
     field_or_sde: Any,
     x0: Any,
@@ -172,7 +173,7 @@ def _solve(
     every: int | None,
 ) -> State:
     """X at ts[-1] or, unless `every` is None, at ts[::every]."""
-    x0 = _check.state(x0)
+    x0, ts = _check.state(x0), _check.time_grid(ts)
     n = ts.shape[0] - 1
     stepper, noisy = as_stepper(step, isinstance(field_or_sde, SDE))
     _check_noise(noisy, isinstance(field_or_sde, SDE), key, increments)

@@ -12,6 +12,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
+from flowjax._types import computing_dtype
+
 # What a leaf of a state may be: real floating point, of 16 bits or more.
 _BIG_ENOUGH = 16
 
@@ -76,7 +78,7 @@ def time_grid(ts: Any) -> Array:
         raise ValueError(
             f"ts must be a 1-D floating array of at least 2 times, got shape {array.shape}."
         )
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+    return array.astype(computing_dtype(array.dtype))
 
 
 def increasing(ts: Any) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree, UInt32
 
 Scalar: TypeAlias = Float[Array, ""]
@@ -19,3 +20,8 @@ Field: TypeAlias = Callable[[Any, Any, Any], Any]
 
 KeyArray: TypeAlias = Key[Array, ""] | UInt32[Array, " words"]
 """One JAX key, typed (``jax.random.key``) or old style (``jax.random.PRNGKey``)."""
+
+
+def computing_dtype(dtype: Any) -> Any:
+    """`dtype`, but at least float32: the dtype in which a state of `dtype` is computed."""
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)

@@ -10,15 +10,13 @@ from jax import Array
 from jax.core import Tracer
 
 from flowjax import _check
-
-
-def computing_dtype(dtype: Any) -> Any:
-    """`dtype`, but at least float32: the dtype in which a state of `dtype` is computed."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+from flowjax._types import computing_dtype
 
 
 def parameter(value: Any, name: str) -> Array:
     """`value` as a real floating array; integers become the default float dtype."""
+    if value is None:
+        raise TypeError(f"{name} must be a real number or array, got None.")
     try:
         array = jnp.asarray(value)
     except (TypeError, ValueError) as error:

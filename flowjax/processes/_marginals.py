@@ -9,7 +9,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax.processes._arrays import computing_dtype, parameter
+from flowjax._types import computing_dtype
+from flowjax.processes._arrays import parameter
 
 Target = TypeVar("Target", bound=eqx.Module)
 

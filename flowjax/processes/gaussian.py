@@ -59,8 +59,8 @@ class Gaussian(eqx.Module):
         >>> target = fj.Gaussian(jnp.array([1.0, 0.0]), 0.5)
         >>> target.sample(jax.random.key(0)).shape
         (2,)
-        >>> target.score(jnp.array([2.0, 0.0])).tolist()
-        [-4.0, 0.0]
+        >>> target.score(jnp.array([2.0, 1.0])).tolist()
+        [-4.0, -4.0]
         >>> velocity = target.velocity(fj.CondOT())
         >>> velocity(0.0, jnp.array([0.25, 0.0]), None).tolist()
         [0.75, 0.0]

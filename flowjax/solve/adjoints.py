@@ -71,9 +71,10 @@ class Checkpointed(NamedTuple):
         length = -(-n // segments)
         if self.segments is None:
             length = length_near(length, n)
-        # One segment is stored state by state; of several, all but the one at hand are recomputed.
-        policy = jax.checkpoint_policies.everything_saveable if length == n else None
-        segment = _remat(lambda carry, xs: run(carry, xs, _remat, False), policy)
+        # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
+        # is jitted in place of that, so that the jaxpr has one size whatever n is.)
+        wrap = _remat if length < n else jax.jit
+        segment = wrap(lambda carry, xs: run(carry, xs, _remat, False))
         return scan_in_blocks(segment, carry, xs, length)
 
 
@@ -144,8 +145,8 @@ class Truncated(NamedTuple):
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), early, late)
 
 
-def _remat(function: Callable, policy: Callable | None = None) -> Callable:
-    return jax.checkpoint(function, prevent_cse=False, policy=policy)
+def _remat(function: Callable) -> Callable:
+    return jax.checkpoint(function, prevent_cse=False)
 
 
 def _plain(function: Callable) -> Callable:

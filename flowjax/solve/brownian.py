@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from flowjax import _check
-from flowjax._types import KeyArray, State
+from flowjax._types import KeyArray, State, computing_dtype
 from flowjax.solve.compiled import compiled
 from flowjax.solve.noise import Words, scaled, standard_normal, threefry2x32
 
@@ -148,7 +148,7 @@ def normals(path: Words, first_step: Array, steps: int, like: State) -> list[Arr
         index = jax.lax.iota(jnp.uint32, steps * leaf.size)
         step = first_step + index // jnp.uint32(max(leaf.size, 1))
         element = jnp.uint32(first_element) + index % jnp.uint32(max(leaf.size, 1))
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        dtype = computing_dtype(leaf.dtype)
         drawn.append(standard_normal(threefry2x32(path, (step, element)), dtype))
         first_element += leaf.size
     return drawn

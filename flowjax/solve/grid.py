@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowjax import _check
-from flowjax._types import Times
+from flowjax._types import Times, computing_dtype
 
 
 def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
@@ -39,7 +39,7 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 1.
     """
     n = _check.positive_int(n, "n")
-    dtype = jnp.promote_types(jnp.result_type(float), jnp.float32)
+    dtype = computing_dtype(jnp.result_type(float))
     for name, time in (("t0", t0), ("t1", t1)):
         if jnp.shape(time) != () or jnp.issubdtype(jnp.result_type(time), jnp.complexfloating):
             raise ValueError(
@@ -52,7 +52,7 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
         if hasattr(time, "dtype") and jnp.issubdtype(time.dtype, jnp.floating)
     ]
     if floating:
-        dtype = max([jnp.dtype(jnp.float32), *floating], key=lambda d: jnp.finfo(d).bits)
+        dtype = max(map(computing_dtype, floating), key=lambda dtype: jnp.finfo(dtype).bits)
     weight = np.arange(n + 1) / n
     if isinstance(t0, jax.Array) or isinstance(t1, jax.Array):
         weight, t0, t1 = (jnp.asarray(value, dtype) for value in (weight, t0, t1))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flowjax._types import Scalar, State
+from flowjax._types import Scalar, State, computing_dtype
 
 
 def leafwise(formula: Callable[..., Array], h: Scalar, x: State, *others: State) -> State:
@@ -16,7 +16,7 @@ def leafwise(formula: Callable[..., Array], h: Scalar, x: State, *others: State)
     """
 
     def on_leaf(leaf: Array, *rest: Array) -> Array:
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        dtype = computing_dtype(leaf.dtype)
         values = (jnp.asarray(value, dtype) for value in (h, leaf, *rest))
         return formula(*values).astype(leaf.dtype)
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flowjax as fj
 from flowjax.processes import Gaussian, GaussianMixture, langevin, ornstein_uhlenbeck
 from flowjax.solve import SDE
 
@@ -14,6 +15,7 @@ def divergence(field, x):
     return jnp.trace(jax.jacfwd(field)(x))
 
 
+@eqx.filter_jit
 def stationarity_error(sde, log_prob, x):
     """The Fokker-Planck equation at rest, divided by p: -div(f p)/p + lap(g^2 p)/(2 p)."""
     drift = sde.drift(0.0, x, None)
@@ -21,7 +23,7 @@ def stationarity_error(sde, log_prob, x):
     variance = sde.diffusion(0.0, x, None) ** 2
     curvature = jnp.diagonal(jax.hessian(log_prob)(x)) + score**2
     outflow = divergence(lambda x: sde.drift(0.0, x, None), x) + jnp.dot(drift, score)
-    return float(-outflow + jnp.sum(variance * curvature) / 2)
+    return -outflow + jnp.sum(variance * curvature) / 2
 
 
 def test_ornstein_uhlenbeck_has_its_two_coefficients(dtype):
@@ -155,6 +157,38 @@ def test_a_bfloat16_state_keeps_its_dtype():
         got = sde.drift(jnp.float32(0), x, None)
         assert got.dtype == sde.diffusion(jnp.float32(0), x, None).dtype == jnp.bfloat16
         np.testing.assert_allclose(got.astype(jnp.float32), drift, rtol=2**-7)
+
+
+def test_gradients_through_the_solver_are_those_of_the_discrete_recursion(x64):
+    # X <- (1 - theta h) X + sigma dW, so dX <- (1 - theta h) dX - h X dtheta + dW dsigma.
+    steps, h, theta, sigma, x0 = 50, 0.02, 0.8, 0.6, 1.5
+    increments = np.random.default_rng().normal(size=steps) * np.sqrt(h)
+
+    def end(sde):
+        return fj.solve(sde, jnp.array(x0), fj.uniform_grid(steps), increments=increments)
+
+    value, slope = eqx.filter_value_and_grad(end)(ornstein_uhlenbeck(theta, sigma))
+    x, by_theta, by_sigma = x0, 0.0, 0.0
+    for dw in increments:
+        by_theta = (1 - theta * h) * by_theta - h * x
+        by_sigma = (1 - theta * h) * by_sigma + dw
+        x = (1 - theta * h) * x + sigma * dw
+    np.testing.assert_allclose(value, x, rtol=1e-12)
+    np.testing.assert_allclose(slope.drift.theta, by_theta, rtol=1e-10)
+    np.testing.assert_allclose(slope.diffusion.sigma, by_sigma, rtol=1e-10)
+
+
+@pytest.mark.parametrize("state", [jnp.bfloat16, jnp.float32])
+def test_the_solver_takes_every_process_in_the_dtype_of_the_state(state):
+    x0, ts, key = jnp.ones(2, state), fj.uniform_grid(4), jax.random.key(0)
+    third = jnp.float32(1 / 3)
+    target = Gaussian(jnp.zeros(2), third)
+    assert fj.solve(fj.linear_field, x0, ts, args=third).dtype == state
+    assert fj.solve(target.velocity(fj.CondOT()), x0, ts).dtype == state
+    assert fj.solve(target.marginal_score(fj.CondOT()), x0, ts).dtype == state
+    for sde in (ornstein_uhlenbeck(third, third), langevin(target.score, third)):
+        for step in (fj.euler_maruyama, fj.milstein, fj.stochastic_heun):
+            assert fj.solve(sde, x0, ts, key=key, step=step).dtype == state
 
 
 @pytest.mark.parametrize(

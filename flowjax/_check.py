@@ -49,22 +49,31 @@ def leaves_with_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
 
 def state(x0: PyTree, name: str = "x0") -> PyTree[Array]:
     """`x0` with every leaf a real floating array; Python floats become arrays."""
+    # An explicit dtype also drops the weak type of a Python float, which a loop cannot carry.
+    return jax.tree.map(
+        lambda leaf, like: jnp.asarray(leaf, dtype=like.dtype), x0, shapes_of(x0, name)
+    )
+
+
+def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes and dtypes of a state, refused unless every leaf is real floating."""
     leaves = leaves_with_names(x0, name)
     if not leaves:
         raise ValueError(f"{name} must hold at least one array, got a pytree without leaves.")
     for leaf_name, leaf in leaves:
-        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int, complex)):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, (float, int, complex)):
             raise TypeError(
                 f"{leaf_name} must be a real floating array, got {type(leaf).__name__}."
             )
-        dtype = jnp.result_type(leaf)
+        dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < _BIG_ENOUGH:
             raise TypeError(
                 f"{leaf_name} must be a real floating array, got dtype {dtype}; "
                 f"convert it first, for example with .astype(jnp.float32)."
             )
-    # An explicit dtype also drops the weak type of a Python float, which a loop cannot carry.
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.result_type(leaf)), x0)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(getattr(leaf, "shape", ()), jnp.result_type(leaf)), x0
+    )
 
 
 def time_grid(ts: Any) -> Array:

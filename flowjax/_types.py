@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree, UInt32
 
-Scalar: TypeAlias = Float[Array, ""]
+Scalar: TypeAlias = Float[Array, ""] | float
 """One floating number, such as a time."""
 
 Times: TypeAlias = Float[Array, " times"]
@@ -14,6 +14,9 @@ Times: TypeAlias = Float[Array, " times"]
 
 State: TypeAlias = PyTree[Float[Array, "..."]]
 """One sample: an array or any pytree of floating arrays."""
+
+StateLike: TypeAlias = PyTree
+"""What becomes a state: a pytree of floating JAX or NumPy arrays or Python floats."""
 
 Field: TypeAlias = Callable[[Any, Any, Any], Any]
 """A function ``(t, x, args) -> dx``; ``dx`` has the structure, shapes and dtypes of ``x``."""

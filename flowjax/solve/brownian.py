@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from flowjax import _check
-from flowjax._types import KeyArray, State, computing_dtype
+from flowjax._types import KeyArray, State, StateLike, computing_dtype
 from flowjax.solve.compiled import compiled
 from flowjax.solve.noise import Words, scaled, standard_normal, threefry2x32
 
@@ -17,7 +17,7 @@ from flowjax.solve.noise import Words, scaled, standard_normal, threefry2x32
 _DOMAIN = (0x666C6F77, 0x006A6178)
 
 
-def brownian_increments(key: KeyArray, ts: Any, like: State) -> State:
+def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
     r"""The increments of the Brownian path that `key` names, over the grid `ts`.
 
     $$dW_i = W_{t_{i+1}} - W_{t_i} \sim N(0, (t_{i+1} - t_i) I)$$
@@ -53,11 +53,10 @@ def brownian_increments(key: KeyArray, ts: Any, like: State) -> State:
     """
     _check.single_key(key)
     _check.increasing(ts)
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
-    return _increments(key, _check.time_grid(ts), like)
+    return _increments(key, _check.time_grid(ts), _check.shapes_of(like, "like"))
 
 
-def brownian_path(key: KeyArray, ts: Any, like: State) -> State:
+def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
     r"""The Brownian path that `key` names, at the times of `ts`.
 
     $$W_{t_0} = 0, \qquad W_{t_{i+1}} = W_{t_i} + dW_i$$
@@ -88,7 +87,7 @@ def brownian_path(key: KeyArray, ts: Any, like: State) -> State:
     )
 
 
-def coarsen(increments: State, k: int) -> State:
+def coarsen(increments: StateLike, k: int) -> State:
     r"""The same Brownian path on every k-th time: sums of k neighbouring increments.
 
     $$dW'_j = \sum_{i = jk}^{(j+1)k - 1} dW_i$$
@@ -137,7 +136,7 @@ def path_key(key: KeyArray) -> Words:
     return threefry2x32(path, (jnp.uint32(_DOMAIN[0]), jnp.uint32(_DOMAIN[1])))
 
 
-def normals(path: Words, first_step: Array, steps: int, like: State) -> list[Array]:
+def normals(path: Words, first_step: Array, steps: int, like: StateLike) -> list[Array]:
     """The standard normals of `steps` steps from `first_step` on: a flat array for each leaf."""
     leaves = jax.tree.leaves(like)
     size = sum(leaf.size for leaf in leaves)
@@ -154,7 +153,7 @@ def normals(path: Words, first_step: Array, steps: int, like: State) -> list[Arr
     return drawn
 
 
-def increment(drawn: list[Array], at: Array | int, t0: Array, t1: Array, like: State) -> State:
+def increment(drawn: list[Array], at: Array | int, t0: Array, t1: Array, like: StateLike) -> State:
     """Increment over (t0, t1) of step number `at` of a block, from the block's normals."""
     root = jnp.sqrt(t1 - t0)
     leaves, structure = jax.tree.flatten(like)

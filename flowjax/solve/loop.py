@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from flowjax import _check
-from flowjax._types import Field, KeyArray, State
+from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solve.adjoints import Checkpointed, Run
 from flowjax.solve.blocks import between, leading_size, scan_in_blocks
 from flowjax.solve.brownian import increment, normals, path_key
@@ -29,13 +29,13 @@ class _Interval(NamedTuple):
 
 def solve(
     field_or_sde: Field | SDE,
-    x0: State,
+    x0: StateLike,
     ts: Any,
     args: Any = None,
     *,
     step: Any = None,
     key: KeyArray | None = None,
-    increments: State | None = None,
+    increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
 ) -> State:
     r"""Solves an ODE or SDE from ts[0] to ts[-1] with one step per interval of the grid.
@@ -92,13 +92,13 @@ def solve(
 
 def trajectory(
     field_or_sde: Field | SDE,
-    x0: State,
+    x0: StateLike,
     ts: Any,
     args: Any = None,
     *,
     step: Any = None,
     key: KeyArray | None = None,
-    increments: State | None = None,
+    increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
     every: int = 1,
 ) -> State:

@@ -5,6 +5,7 @@ from flowjax.solve.brownian import brownian_increments, brownian_path, coarsen
 from flowjax.solve.grid import uniform_grid
 from flowjax.solve.loop import solve, trajectory
 from flowjax.solve.ode_steps import euler, heun, midpoint, rk4
+from flowjax.solve.reversible import Reversible, reversible_heun
 from flowjax.solve.sde_steps import SDE, euler_maruyama, milstein, stochastic_heun
 from flowjax.solve.stepper import Stepper, needs_noise
 
@@ -12,6 +13,7 @@ __all__ = [
     "SDE",
     "Checkpointed",
     "Direct",
+    "Reversible",
     "Stepper",
     "Truncated",
     "brownian_increments",
@@ -23,6 +25,7 @@ __all__ = [
     "midpoint",
     "milstein",
     "needs_noise",
+    "reversible_heun",
     "rk4",
     "solve",
     "stochastic_heun",

@@ -1,9 +1,8 @@
 """Adjoints: how the loop is cut up and differentiated.
 
-An adjoint is an immutable record with one method, ``scan(run, carry, xs, every)``. There,
-``run(carry, xs, wrap, record) -> (carry, states)`` takes the consecutive steps xs, each of them a
-function wrapped by `wrap`, and records the state after each if `record`. The method takes all of
-xs and returns the last carry and, unless `every` is None, the states after every `every`-th step.
+An adjoint is an immutable record with one method, ``scan(steps, carry, xs, every)``: it takes all
+the steps xs from the carry (x, memory) and returns the last carry and, unless `every` is None,
+the states after every `every`-th step. `Steps` is what it does that with.
 """
 
 import math
@@ -17,7 +16,24 @@ from jaxtyping import PyTree
 from flowjax import _check
 from flowjax.solve.blocks import between, leading_size, length_near, scan_in_blocks
 
-Run = Callable[[PyTree, PyTree, Callable, bool], tuple[PyTree, PyTree]]
+
+class Steps(NamedTuple):
+    """The steps of a solve.
+
+    Args:
+        run: ``(carry, xs, wrap, record) -> (carry, states)`` takes the consecutive steps xs, each
+            of them a function wrapped by `wrap`, and records the state after each if `record`.
+        one: ``(carry, x, backward) -> carry`` takes one step, or the step over the same interval
+            and increment from its end to its start.
+        symmetric: whether the step backward undoes the step; see `Stepper`.
+        noisy: whether the steps take Brownian increments.
+    """
+
+    run: Callable[[PyTree, PyTree, Callable, bool], tuple[PyTree, PyTree]]
+    one: Callable[[PyTree, PyTree, bool], PyTree]
+    symmetric: bool
+    noisy: bool
+
 
 # Up to this many steps one state per step is stored; beyond, the states are stored in two levels.
 _ONE_LEVEL = 64
@@ -58,7 +74,9 @@ class Checkpointed(NamedTuple):
 
     segments: int | None = None
 
-    def scan(self, run: Run, carry: PyTree, xs: PyTree, every: int | None) -> tuple[PyTree, PyTree]:
+    def scan(
+        self, steps: Steps, carry: PyTree, xs: PyTree, every: int | None
+    ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
         n = leading_size(xs)
         if self.segments is None:
@@ -67,14 +85,14 @@ class Checkpointed(NamedTuple):
             segments = _check.positive_int(self.segments, "segments")
             _check.at_most(segments, n, "segments", "the number of steps")
         if every is not None:
-            return _recorded(run, carry, xs, every, _remat)
+            return _recorded(steps, carry, xs, every, _remat)
         length = -(-n // segments)
         if self.segments is None:
             length = length_near(length, n)
         # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
         # is jitted in place of that, so that the jaxpr has one size whatever n is.)
         wrap = _remat if length < n else jax.jit
-        segment = wrap(lambda carry, xs: run(carry, xs, _remat, False))
+        segment = wrap(lambda carry, xs: steps.run(carry, xs, _remat, False))
         return scan_in_blocks(segment, carry, xs, length)
 
 
@@ -92,11 +110,13 @@ class Direct(NamedTuple):
         0.3487
     """
 
-    def scan(self, run: Run, carry: PyTree, xs: PyTree, every: int | None) -> tuple[PyTree, PyTree]:
+    def scan(
+        self, steps: Steps, carry: PyTree, xs: PyTree, every: int | None
+    ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
         if every is not None:
-            return _recorded(run, carry, xs, every, _plain)
-        return run(carry, xs, _plain, False)
+            return _recorded(steps, carry, xs, every, _plain)
+        return steps.run(carry, xs, _plain, False)
 
 
 class Truncated(NamedTuple):
@@ -128,7 +148,9 @@ class Truncated(NamedTuple):
 
     last: int
 
-    def scan(self, run: Run, carry: PyTree, xs: PyTree, every: int | None) -> tuple[PyTree, PyTree]:
+    def scan(
+        self, steps: Steps, carry: PyTree, xs: PyTree, every: int | None
+    ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
         n = leading_size(xs)
         last = _check.positive_int(self.last, "last")
@@ -136,10 +158,10 @@ class Truncated(NamedTuple):
         if every is not None and last % every:
             raise ValueError(f"last must be a multiple of every = {every}, got {last}.")
         if last == n:
-            return Checkpointed().scan(run, carry, xs, every)
-        early = Direct().scan(run, carry, between(xs, 0, n - last), every)
+            return Checkpointed().scan(steps, carry, xs, every)
+        early = Direct().scan(steps, carry, between(xs, 0, n - last), every)
         carry, early = jax.lax.stop_gradient(early)
-        carry, late = Checkpointed().scan(run, carry, between(xs, n - last, n), every)
+        carry, late = Checkpointed().scan(steps, carry, between(xs, n - last, n), every)
         if every is None:
             return carry, None
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), early, late)
@@ -154,14 +176,14 @@ def _plain(function: Callable) -> Callable:
 
 
 def _recorded(
-    run: Run, carry: PyTree, xs: PyTree, every: int, wrap: Callable
+    steps: Steps, carry: PyTree, xs: PyTree, every: int, wrap: Callable
 ) -> tuple[PyTree, PyTree]:
     """The states after every `every`-th step; the steps between two of them are wrapped as one."""
     if every == 1:
-        return run(carry, xs, wrap, True)
+        return steps.run(carry, xs, wrap, True)
 
     def block(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-        carry, _ = run(carry, xs, wrap, False)
+        carry, _ = steps.run(carry, xs, wrap, False)
         x, _ = carry
         return carry, jax.tree.map(lambda leaf: leaf[None], x)
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 
 from flowjax import _check
 from flowjax._types import Field, KeyArray, State, StateLike
-from flowjax.solve.adjoints import Checkpointed, Run
+from flowjax.solve.adjoints import Checkpointed, Steps
 from flowjax.solve.blocks import between, leading_size, scan_in_blocks
 from flowjax.solve.brownian import increment, normals, path_key
 from flowjax.solve.compiled import compiled
@@ -61,7 +61,8 @@ def solve(
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
         increments: the Brownian increments themselves, in place of a key: leaves of shape
             (n, *leaf.shape) and of the state's dtypes.
-        adjoint: how the loop is differentiated: `Checkpointed`, `Direct` or `Truncated`.
+        adjoint: how the loop is differentiated: `Checkpointed`, `Direct`, `Truncated` or
+            `Reversible`.
 
     Returns:
         X at ts[-1], with the structure, shapes and dtypes of x0. NaN and Inf propagate.
@@ -187,55 +188,52 @@ def _solve(
         _check.at_most(every, n, "every", "the number of steps")
         intervals = between(intervals, 0, n // every * every)
 
-    def advance(carry: PyTree, interval: _Interval, dw: State | None) -> PyTree:
+    def advance(carry: PyTree, t0: Array, t1: Array, dw: State | None) -> PyTree:
         x, memory = carry
-        _, t0, t1, _ = interval
         x_next, memory = stepper.step(field, t0, t1, x, args, dw, memory)
         return _check.next_state(x_next, x), memory
 
-    run = _runner(advance, None if key is None else path_key(key), x0)
+    run, one = _steps(advance, None if key is None else path_key(key), x0)
     carry = (x0, stepper.init(field, ts[0], x0, args))
-    (x, _), path = adjoint.scan(run, carry, intervals, every)
+    steps = Steps(run, one, stepper.symmetric, noisy)
+    (x, _), path = adjoint.scan(steps, carry, intervals, every)
     if every is None:
         return x
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), x0, path)
 
 
-def _runner(advance: Callable, path: Words | None, x0: State) -> Run:
-    """How consecutive steps are taken, each with its increment; see `flowjax.solve.adjoints`."""
+def _steps(advance: Callable, path: Words | None, x0: State) -> tuple[Callable, Callable]:
+    """How steps are taken, each with its increment: given, or drawn from the path's key."""
 
-    def given(carry: PyTree, interval: _Interval) -> PyTree:
-        return advance(carry, interval, interval.increments)
-
-    if path is None:
-        return lambda carry, xs, wrap, record: _scan(wrap(given), carry, xs, record)
-
-    def draw_inside(carry: PyTree, interval: _Interval) -> PyTree:
-        index, t0, t1, _ = interval
-        drawn = normals(path, index, 1, x0)
-        return advance(carry, interval, increment(drawn, 0, t0, t1, x0))
+    def one(carry: PyTree, interval: _Interval, backward: bool = False) -> PyTree:
+        index, t0, t1, dw = interval
+        if path is not None:
+            dw = increment(normals(path, index, 1, x0), 0, t0, t1, x0)
+        if backward:
+            return advance(carry, t1, t0, jax.tree.map(jnp.negative, dw))
+        return advance(carry, t0, t1, dw)
 
     def run(
         carry: PyTree, intervals: _Interval, wrap: Callable, record: bool
     ) -> tuple[PyTree, PyTree]:
-        length = block_length([leaf.shape for leaf in jax.tree.leaves(x0)], leading_size(intervals))
-        if length == 1:
-            return _scan(wrap(draw_inside), carry, intervals, record)
+        shapes = [leaf.shape for leaf in jax.tree.leaves(x0)]
+        length = block_length(shapes, leading_size(intervals))
+        if path is None or length == 1:
+            return _scan(wrap(one), carry, intervals, record)
 
         def block(carry: PyTree, intervals: _Interval) -> tuple[PyTree, PyTree]:
             steps = leading_size(intervals)
             drawn = normals(path, intervals.step_index[0], steps, x0)
 
-            def draw_before(carry: PyTree, x: tuple[Array, _Interval]) -> PyTree:
-                at, interval = x
-                _, t0, t1, _ = interval
-                return advance(carry, interval, increment(drawn, at, t0, t1, x0))
+            def drawn_before(carry: PyTree, x: tuple[Array, _Interval]) -> PyTree:
+                at, (_, t0, t1, _) = x
+                return advance(carry, t0, t1, increment(drawn, at, t0, t1, x0))
 
-            return _scan(wrap(draw_before), carry, (jnp.arange(steps), intervals), record)
+            return _scan(wrap(drawn_before), carry, (jnp.arange(steps), intervals), record)
 
         return scan_in_blocks(block, carry, intervals, length)
 
-    return run
+    return run, one
 
 
 def _scan(step: Callable, carry: PyTree, xs: PyTree, record: bool) -> tuple[PyTree, PyTree]:

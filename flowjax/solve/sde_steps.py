@@ -68,9 +68,9 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 3.
         Maruyama (1955), "Continuous Markov processes and stochastic equations".
     """
-    drift, diffusion = _fields(sde, "euler_maruyama")
+    drift, diffusion = fields_of(sde, "euler_maruyama")
     h = t1 - t0
-    f, g = drift(t0, x, args), _diffusion(diffusion, t0, x, args)
+    f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
     return leafwise(lambda h, x, f, g, dw: x + h * f + g * dw, h, x, f, g, dw)
 
 
@@ -106,10 +106,10 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
         Milstein (1975), "Approximate integration of stochastic differential equations".
         Kloeden, Platen (1992), "Numerical Solution of SDEs", equation 10.3.1.
     """
-    drift, diffusion = _fields(sde, "milstein")
+    drift, diffusion = fields_of(sde, "milstein")
     h = t1 - t0
-    f, g = drift(t0, x, args), _diffusion(diffusion, t0, x, args)
-    _, g_dg = jax.jvp(lambda x: _diffusion(diffusion, t0, x, args), (x,), (g,))
+    f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
+    _, g_dg = jax.jvp(lambda x: diffusion_of(diffusion, t0, x, args), (x,), (g,))
     return leafwise(
         lambda h, x, f, g, g_dg, dw: x + h * f + g * dw + g_dg * (dw * dw - h) / 2,
         *(h, x, f, g, g_dg, dw),
@@ -148,18 +148,18 @@ def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: S
         Rumelin (1982), "Numerical treatment of stochastic differential equations".
         Kloeden, Platen (1992), "Numerical Solution of SDEs", section 15.1.
     """
-    drift, diffusion = _fields(sde, "stochastic_heun")
+    drift, diffusion = fields_of(sde, "stochastic_heun")
     h = t1 - t0
-    f0, g0 = drift(t0, x, args), _diffusion(diffusion, t0, x, args)
+    f0, g0 = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
     y = leafwise(lambda h, x, f, g, dw: x + h * f + g * dw, h, x, f0, g0, dw)
-    f1, g1 = drift(t1, y, args), _diffusion(diffusion, t1, y, args)
+    f1, g1 = drift(t1, y, args), diffusion_of(diffusion, t1, y, args)
     return leafwise(
         lambda h, x, f0, f1, g0, g1, dw: x + h / 2 * (f0 + f1) + (g0 + g1) / 2 * dw,
         *(h, x, f0, f1, g0, g1, dw),
     )
 
 
-def _diffusion(field: Field, t: Scalar, x: State, args: Any) -> State:
+def diffusion_of(field: Field, t: Scalar, x: State, args: Any) -> State:
     """The diffusion at x, with the state's structure, shapes and dtypes."""
     g = field(t, x, args)
     if jax.tree.structure(g) != jax.tree.structure(x):
@@ -169,7 +169,8 @@ def _diffusion(field: Field, t: Scalar, x: State, args: Any) -> State:
     )
 
 
-def _fields(sde: Any, step: str) -> SDE:
+def fields_of(sde: Any, step: str) -> SDE:
+    """The two fields, refused if `sde` is not an SDE."""
     if not isinstance(sde, SDE):
         raise TypeError(
             f"{step} is a step for an SDE: it needs an SDE(drift, diffusion), got a plain field."

@@ -17,6 +17,9 @@ class Stepper(NamedTuple):
         step: ``(field, t0, t1, x, args, dw, memory) -> (x, memory)``; as in a plain step, `dw`
             has the default None in an ODE method (and so has `memory` then) and none in an SDE
             method.
+        symmetric: whether the step over (t1, t0) with -dw, given what the step over (t0, t1) with
+            dw returned, gives back what that was given: x and memory, up to rounding. Such a
+            method can be solved backward, as `Reversible` does.
 
     Example:
         The two-step Adams-Bashforth method, which starts with an Euler step:
@@ -36,6 +39,7 @@ class Stepper(NamedTuple):
 
     init: Callable[..., Any]
     step: Callable[..., Any]
+    symmetric: bool = False
 
 
 def as_stepper(step: Any, sde: bool) -> tuple[Stepper, bool]:

@@ -28,10 +28,14 @@ def sample(
 ) -> Any:
     """Draws samples of a flow or diffusion model, one solve with a key of its own for each.
 
+    Sample i is
+
     ```
-    init_key, path_key = split(fold_in(key, i))
-    sample_i = solve(field_or_sde, init(init_key), ts, args, step=step, key=path_key)
+    init_key, path_key = jax.random.split(jax.random.fold_in(key, i))
+    solve(field_or_sde, init(init_key), ts, args, step=step, key=path_key)
     ```
+
+    where the path key is left out if there is no noise.
 
     Sample i is a function of (key, i) alone. Its start and its noise are the same bits whatever
     num, batch_size, progress and the number of devices are. What a field computes from them by

@@ -1,6 +1,6 @@
 """Images that come with a package one has anyway."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,11 +22,9 @@ class Digits(NamedTuple):
 
 
 def digits() -> Digits:
-    """The 1797 handwritten digits of 8 x 8 pixels that are part of scikit-learn.
+    r"""The 1797 handwritten digits of 8 x 8 pixels that are part of scikit-learn.
 
-    ```
-    image = pixel / 8 - 1,   pixel in {0, ..., 16}
-    ```
+    $$\mathrm{image} = \mathrm{pixel} / 8 - 1, \qquad \mathrm{pixel} \in \{0, \dots, 16\}$$
 
     The split is the same on every machine and in every run, and has all classes in it alike: of
     each class, in the file's order, every fifth image is held out. The same people wrote the
@@ -58,7 +56,7 @@ def digits() -> Digits:
             "installed: pip install 'flowjax-solvers[examples]'."
         ) from error
 
-    raw = load_digits()
+    raw: Any = load_digits()
     image = (raw.images / 8 - 1).astype(np.float32)
     label = raw.target.astype(np.int32)
     rank_in_class = np.zeros_like(label)

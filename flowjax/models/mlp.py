@@ -10,6 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax._check import positive_int, single_key
+from flowjax._types import computing_dtype
 
 # Angular frequencies pi 2^-1 ... pi 2^4: from a quarter turn over [0, 1], which tells the two
 # ends apart, to eight turns.
@@ -17,16 +18,16 @@ _FREQUENCIES = np.pi * 2.0 ** np.linspace(-1.0, 4.0, 16)
 
 
 class VelocityMLP(eqx.Module):
-    """A residual network that is a field: ``model(t, x, args) -> velocity``.
+    r"""A residual network that is a field: ``model(t, x, args) -> velocity``.
 
-    ```
-    c = silu(linear(cos(f t), sin(f t)) + label_table[y])
-    z = linear(x)
-    z = z + linear(silu(linear((1 + scale(c)) rms_norm(z) + shift(c))))      depth times
-    u = linear(silu(z))
-    ```
+    $$c = \mathrm{silu}(A\,[\cos ft, \sin ft] + e_y), \qquad z_0 = B x$$
 
-    The second linear map of each block starts at zero, so that the blocks start as the identity.
+    $$z_{k+1} = z_k + D_k\,\mathrm{silu}\big(C_k\,[(1 + \mathrm{scale}_k(c))\,
+    z_k / \mathrm{rms}(z_k) + \mathrm{shift}_k(c)]\big), \qquad
+    u_t(x, y) = E\,\mathrm{silu}(z_\mathrm{depth})$$
+
+    with affine maps A to E, scale and shift, and a vector e_y for each label y. D starts at zero,
+    so that each block starts as the identity.
 
     Args:
         shape: the shape of one sample, such as ``(8, 8)``.
@@ -82,9 +83,7 @@ class VelocityMLP(eqx.Module):
         self.shape = tuple(positive_int(size, f"shape[{i}]") for i, size in enumerate(shape))
         width = positive_int(width, "width")
         depth = positive_int(depth, "depth")
-        self.num_classes = (
-            None if num_classes is None else positive_int(num_classes, "num_classes")
-        )
+        self.num_classes = None if num_classes is None else positive_int(num_classes, "num_classes")
         single_key(key)
 
         size = int(np.prod(self.shape, dtype=int))
@@ -130,7 +129,7 @@ class VelocityMLP(eqx.Module):
 
         condition = self.time_layer(_time_features(t).astype(dtype))
         label = self._label(args)
-        if label is not None:
+        if self.label_table is not None and label is not None:
             condition = condition + _rows(self.label_table, label)
         condition = jax.nn.silu(condition)
 
@@ -184,9 +183,7 @@ class _Block(eqx.Module):
         modulation_key, first_key, second_key = jax.random.split(key, 3)
         self.modulation = eqx.nn.Linear(width, 2 * width, key=modulation_key)
         self.first = eqx.nn.Linear(width, width, key=first_key)
-        self.second = jax.tree.map(
-            jnp.zeros_like, eqx.nn.Linear(width, width, key=second_key)
-        )
+        self.second = jax.tree.map(jnp.zeros_like, eqx.nn.Linear(width, width, key=second_key))
 
     def __call__(self, hidden: Array, condition: Array) -> Array:
         scale, shift = jnp.split(self.modulation(condition), 2)
@@ -196,8 +193,8 @@ class _Block(eqx.Module):
 
 def _time_features(t: ArrayLike) -> Array:
     t = jnp.asarray(t)
-    dtype = t.dtype if jnp.issubdtype(t.dtype, jnp.floating) else jnp.float32
-    dtype = jnp.promote_types(dtype, jnp.float32)
+    floating = jnp.issubdtype(t.dtype, jnp.floating)
+    dtype = computing_dtype(t.dtype) if floating else jnp.float32
     angles = jnp.asarray(_FREQUENCIES, dtype) * t.astype(dtype)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
 

@@ -220,10 +220,11 @@ def _steps(advance: Callable, path: Words | None, x0: State) -> tuple[Callable, 
         length = block_length(shapes, leading_size(intervals))
         if path is None or length == 1:
             return _scan(wrap(one), carry, intervals, record)
+        words = path
 
         def block(carry: PyTree, intervals: _Interval) -> tuple[PyTree, PyTree]:
             steps = leading_size(intervals)
-            drawn = normals(path, intervals.step_index[0], steps, x0)
+            drawn = normals(words, intervals.step_index[0], steps, x0)
 
             def drawn_before(carry: PyTree, x: tuple[Array, _Interval]) -> PyTree:
                 at, (_, t0, t1, _) = x

@@ -29,11 +29,10 @@ def fit(
     batch_size: int,
     progress: bool = False,
 ) -> tuple[Any, Array]:
-    """Trains a model by stochastic gradient descent.
+    r"""Trains a model by stochastic gradient descent on the mean loss of random batches.
 
-    ```
-    model <- model + optimizer(gradient of mean_b loss(model, sample_b, key_b))
-    ```
+    $$\theta \leftarrow \theta + \mathrm{optimizer}\Big(\nabla_\theta \frac1B
+    \sum_{b=1}^{B} \mathrm{loss}(\theta, \mathrm{sample}_b, \mathrm{key}_b)\Big)$$
 
     Each pass over the data visits it in a new random order, in batches; a last batch that would
     not be full is left out. The batches and keys of step i are a function of (key, i) alone.
@@ -91,6 +90,10 @@ def fit(
         raise TypeError(
             f"optimizer must be an optax optimiser, such as optax.adamw(1e-3), got {optimizer!r}."
         )
+    # A weak type, as of jnp.array(0.0), would last one step only and compile the next one anew.
+    model = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf, model
+    )
     parameters = eqx.filter(model, eqx.is_inexact_array)
     if not jax.tree.leaves(parameters):
         raise TypeError(f"model must hold floating arrays to train, got {model!r}.")
@@ -98,7 +101,8 @@ def fit(
     order_key, loss_key = jax.random.split(key)
     batches_per_pass = count // batch_size
     optimizer_state = optimizer.init(parameters)
-    order, losses = None, []
+    order: Any = None
+    losses = []
     with _progress_bar(steps) if progress else contextlib.nullcontext() as bar:
         for i in range(steps):
             pass_number, batch_number = divmod(i, batches_per_pass)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowjax._check import alike, single_key, state
+from flowjax._types import computing_dtype
 from flowjax.paths import CondOT
 
 
@@ -19,15 +20,14 @@ def flow_matching_loss(
     *,
     schedule: Any = CondOT(),
 ) -> Array:
-    """The conditional flow matching loss of one sample, at one random time and noise.
+    r"""The conditional flow matching loss of one sample, at one random time and noise.
 
-    ```
-    L = mean over elements of (u_t(x_t) - (a' x_1 + s' x_0))^2,   x_t = a x_1 + s x_0
-    t ~ U(0, 1),   x_0 ~ N(0, I),   (a, s) = schedule(t)
-    ```
+    $$\frac1d \left\| u_t(x_t) - (\dot\alpha_t x_1 + \dot\sigma_t x_0) \right\|^2, \qquad
+    x_t = \alpha_t x_1 + \sigma_t x_0, \quad t \sim U(0, 1), \quad x_0 \sim N(0, I)$$
 
-    Its expectation is least at the marginal velocity u = E[a' x_1 + s' x_0 | x_t]; what is left
-    there is the spread of the target around it, which is not zero.
+    with d the number of elements. Its expectation over the data is least at the marginal velocity
+    $u_t(x) = E[\dot\alpha_t x_1 + \dot\sigma_t x_0 \mid x_t = x]$, where it equals the mean
+    variance of the target given x_t: in general that is not zero.
 
     Args:
         model: the velocity to train, a field ``(t, x, args) -> u`` with x's structure, shapes
@@ -66,7 +66,9 @@ def flow_matching_loss(
     single_key(key)
     x1 = state(x1, "x1")
     leaves, structure = jax.tree.flatten(x1)
-    time_dtype = jnp.result_type(jnp.float32, *leaves)
+    # Times and noise are as wide as the widest leaf, and of at least 32 bits.
+    dtypes = [computing_dtype(leaf.dtype) for leaf in leaves]
+    time_dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
 
     time_key, noise_key = jax.random.split(key)
     t = jax.random.uniform(time_key, dtype=time_dtype)

@@ -1,0 +1,270 @@
+"""Pictures of trajectories, vector fields, images and densities.
+
+Each function draws into the matplotlib axes it is given, or into a new figure, and returns the
+figure. Nothing is shown and no setting of matplotlib is changed.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def trajectories(
+    ts: Any, xs: Any, *, exact: Any = None, ax: Any = None, title: str | None = None
+) -> Any:
+    """Draws scalar paths over time.
+
+    Args:
+        ts: (n + 1,) times.
+        xs: the paths, (n + 1,) or (paths, n + 1).
+        exact: closed forms of the same shape to compare with, drawn dashed.
+        ax: matplotlib axes to draw into. Default: a new figure.
+        title: the title of the axes.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: the shapes do not fit.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import jax
+        >>> import flowjax as fj
+        >>> from flowjax import plot
+        >>> ts = fj.uniform_grid(20)
+        >>> xs = jax.vmap(lambda x0: fj.trajectory(fj.linear_field, x0, ts, args=2.0))(ts)
+        >>> figure = plot.trajectories(ts, xs, title="dx/dt = -2 x")
+        >>> len(figure.axes[0].lines)
+        21
+    """
+    ts, xs = _numbers(ts, "ts"), np.atleast_2d(_numbers(xs, "xs"))
+    _expect(ts.ndim == 1 and xs.ndim == 2 and xs.shape[1] == ts.size, "xs", (ts, xs))
+    figure, ax = _axes(ax, (6.0, 4.0))
+    # Few paths stand out each by its colour, many show where they are dense.
+    many = len(xs) > 12
+    style = {"color": "tab:blue", "alpha": max(0.08, 15 / len(xs))} if many else {}
+    lines = ax.plot(ts, xs.T, linewidth=1.0 if many else 1.4, **style)
+    if exact is not None:
+        exact = np.atleast_2d(_numbers(exact, "exact"))
+        _expect(exact.shape == xs.shape, "exact", (xs, exact))
+        dashes = ax.plot(ts, exact.T, "k--", linewidth=0.9)
+        ax.legend([lines[0], dashes[0]], ["solver", "closed form"], frameon=False)
+    ax.set(xlabel="t", ylabel="x", xlim=(ts.min(), ts.max()))
+    return _finished(figure, ax, title)
+
+
+def vector_field(
+    field: Callable[[Any, Any, Any], Any],
+    t: Any = 0.0,
+    args: Any = None,
+    *,
+    low: tuple[float, float] = (-2.0, -2.0),
+    high: tuple[float, float] = (2.0, 2.0),
+    num: int = 17,
+    paths: Any = None,
+    ax: Any = None,
+    title: str | None = None,
+) -> Any:
+    """Draws a field of the plane at one time: arrows of one length, coloured by speed.
+
+    Args:
+        field: a field ``(t, x, args) -> dx`` on states of shape (2,).
+        t: the time.
+        args: passed on to the field.
+        low: the lower left corner.
+        high: the upper right corner.
+        num: how many arrows along each side.
+        paths: trajectories to draw on top, (n + 1, 2) or (paths, n + 1, 2); each starts at a dot.
+        ax: matplotlib axes to draw into. Default: a new figure.
+        title: the title of the axes.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: paths has another shape.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> from flowjax import plot
+        >>> figure = plot.vector_field(fj.linear_field, args=jnp.array([1.0, 3.0]), num=9)
+        >>> figure.axes[0].get_ylabel()
+        'second coordinate'
+    """
+    first, second = (jnp.linspace(low[i], high[i], num) for i in range(2))
+    points = jnp.stack(jnp.meshgrid(first, second), axis=-1).reshape(-1, 2)
+    arrows = np.asarray(jax.vmap(lambda x: field(t, x, args))(points), float)
+    points = np.asarray(points)
+
+    figure, ax = _axes(ax, (5.0, 4.5))
+    speed = np.hypot(*arrows.T)
+    directions = arrows / np.where(speed > 0, speed, 1.0)[:, None]
+    quiver = ax.quiver(
+        *points.T, *directions.T, speed, cmap="viridis", angles="xy", pivot="mid", scale=1.3 * num
+    )
+    figure.colorbar(quiver, ax=ax, label="speed", shrink=0.85)
+    if paths is not None:
+        paths = _numbers(paths, "paths")
+        paths = paths[None] if paths.ndim == 2 else paths
+        _expect(paths.ndim == 3 and paths.shape[-1] == 2, "paths", (paths,))
+        for path in paths:
+            ax.plot(*path.T, color="tab:red", linewidth=1.2)
+            ax.plot(*path[0], "o", color="tab:red", markersize=4)
+    ax.set(xlabel="first coordinate", ylabel="second coordinate", aspect="equal")
+    return _finished(figure, ax, title)
+
+
+def image_grid(
+    images: Any,
+    columns: int = 10,
+    *,
+    low: float = -1.0,
+    high: float = 1.0,
+    column_names: Any = None,
+    ax: Any = None,
+    title: str | None = None,
+) -> Any:
+    """Draws images side by side, row after row.
+
+    Args:
+        images: (N, height, width), drawn dark on light, or (N, height, width, 3) in colour.
+        columns: how many images in a row.
+        low: the value of the background, or of black in colour.
+        high: the value of the ink, or of white in colour.
+        column_names: a name above each column.
+        ax: matplotlib axes to draw into. Default: a new figure.
+        title: the title of the axes.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: images has another shape, or holds none.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import flowjax as fj
+        >>> from flowjax import plot
+        >>> digits = fj.data.digits()
+        >>> figure = plot.image_grid(digits.test.image[:30], title="held-out digits")
+        >>> figure.axes[0].get_title()
+        'held-out digits'
+    """
+    images = _numbers(images, "images")
+    colour = images.ndim == 4 and images.shape[-1] == 3
+    _expect((images.ndim == 3 or colour) and len(images) > 0, "images", (images,))
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    _, height, width, *channels = images.shape
+    images = (images - low) / (high - low)
+
+    # One picture of all, with a light gap of an eighth of an image around each.
+    gap = max(1, height // 8)
+    paper = 1.0 if colour else 0.0
+    tall, wide = rows * (height + gap) + gap, columns * (width + gap) + gap
+    sheet = np.full((tall, wide, *channels), paper)
+    for i, image in enumerate(images):
+        top = gap + (i // columns) * (height + gap)
+        left = gap + (i % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+
+    figure, ax = _axes(ax, (0.6 * columns, 0.6 * rows + 0.5))
+    ax.imshow(np.clip(sheet, 0, 1), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    if column_names is not None:
+        centres = gap + (width - 1) / 2 + np.arange(columns) * (width + gap)
+        ax.set_xticks(centres, [str(name) for name in column_names])
+        ax.tick_params(top=True, bottom=False, labeltop=True, labelbottom=False, length=0)
+    ax.spines[["bottom", "left"]].set_visible(False)
+    # The names stand between the images and the title.
+    return _finished(figure, ax, title, pad=6 if column_names is None else 20)
+
+
+def histogram(
+    samples: Any,
+    density: Callable[[Any], Any] | None = None,
+    *,
+    bins: int = 40,
+    ax: Any = None,
+    title: str | None = None,
+) -> Any:
+    """Draws the histogram of scalar samples, with a density to compare with.
+
+    Args:
+        samples: (N,) numbers.
+        density: a function of one scalar, drawn as a line.
+        bins: how many bins.
+        ax: matplotlib axes to draw into. Default: a new figure.
+        title: the title of the axes.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ValueError: samples has another shape, or holds none.
+        ImportError: matplotlib is not installed.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> from flowjax import plot
+        >>> density = lambda x: jnp.exp(fj.Gaussian(0.0, 1.0).log_prob(x))
+        >>> figure = plot.histogram(jax.random.normal(jax.random.key(0), (1000,)), density)
+        >>> figure.axes[0].get_ylabel()
+        'density'
+    """
+    samples = _numbers(samples, "samples")
+    _expect(samples.ndim == 1 and samples.size > 0, "samples", (samples,))
+    figure, ax = _axes(ax, (6.0, 4.0))
+    ax.hist(samples, bins, density=True, alpha=0.6, label=f"{samples.size} samples")
+    if density is not None:
+        grid = np.linspace(samples.min(), samples.max(), 400, dtype=np.float32)
+        ax.plot(grid, np.asarray(jax.vmap(density)(grid)), "k-", linewidth=1.5, label="exact")
+        ax.legend(frameon=False)
+    ax.set(xlabel="x", ylabel="density")
+    return _finished(figure, ax, title)
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
+    """The figure and the axes to draw into."""
+    if ax is not None:
+        return ax.figure, ax
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "flowjax.plot needs matplotlib: pip install 'flowjax-solvers[examples]'."
+        ) from error
+    figure = Figure(figsize=size, dpi=120, layout="compressed")
+    return figure, figure.add_subplot()
+
+
+def _finished(figure: Any, ax: Any, title: str | None, pad: int = 6) -> Any:
+    ax.spines[["top", "right"]].set_visible(False)
+    if title is not None:
+        ax.set_title(title, y=1.0, pad=pad)
+    return figure
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        # bfloat16 and its like are not among NumPy's own kinds.
+        try:
+            array = array.astype(np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must hold real numbers, got {value!r}.") from error
+    return array
+
+
+def _expect(fits: bool, name: str, arrays: tuple[np.ndarray, ...]) -> None:
+    if not fits:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise ValueError(f"{name} does not have a shape that can be drawn here: {shapes}.")

@@ -1,0 +1,188 @@
+"""The network against its own formula in NumPy, and the labels it takes and refuses."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flowjax.models import VelocityMLP
+from flowjax.solve import solve, uniform_grid
+
+
+@pytest.fixture(scope="module")
+def model():
+    return varied((2, 3), 4)
+
+
+def varied(shape, num_classes):
+    """A model with every weight at random: the zero start would hide half of the formula."""
+    skeleton = eqx.filter_eval_shape(
+        lambda key: VelocityMLP(shape, width=8, depth=2, num_classes=num_classes, key=key),
+        jax.random.key(0),
+    )
+    normal = np.random.default_rng(1).normal
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(0.4 * normal(size=leaf.shape), leaf.dtype), skeleton
+    )
+
+
+def in_numpy(model, t, x, label):
+    """The formula of the docstring, one sample, in float64."""
+
+    def silu(z):
+        return z / (1 + np.exp(-z))
+
+    def affine(layer, z):
+        return np.asarray(layer.weight, float) @ z + np.asarray(layer.bias, float)
+
+    frequencies = np.pi * 2.0 ** np.linspace(-1, 4, 16)
+    condition = affine(
+        model.time_layer, np.concatenate([np.cos(frequencies * t), np.sin(frequencies * t)])
+    )
+    if label is not None:
+        condition = condition + np.asarray(model.label_table, float)[label]
+    condition = silu(condition)
+    hidden = affine(model.state_layer, np.asarray(x, float).reshape(-1))
+    for block in model.blocks:
+        scale, shift = np.split(affine(block.modulation, condition), 2)
+        normal = hidden / np.sqrt(np.mean(hidden**2) + 1e-6)
+        hidden = hidden + affine(
+            block.second, silu(affine(block.first, (1 + scale) * normal + shift))
+        )
+    return affine(model.velocity_layer, silu(hidden)).reshape(np.shape(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_classes"), [((), None), ((3,), 4), ((2, 3), None), ((2, 2, 3), 4)]
+)
+def test_the_velocity_is_the_formula_of_the_docstring(dtype, shape, num_classes):
+    model = varied(shape, num_classes)
+    x = jnp.asarray(np.random.default_rng(2).normal(size=shape), dtype)
+    velocity = eqx.filter_jit(model)
+    for t, label in ((0.0, 0), (0.37, 3), (1.0, 4)):
+        got = velocity(jnp.asarray(t), x, None if num_classes is None else jnp.asarray(label))
+        assert got.dtype == dtype
+        want = in_numpy(model, t, x, None if num_classes is None else label)
+        tolerance = 1e-12 if dtype == jnp.float64 else 1e-4
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance)
+
+
+def test_a_half_precision_state_is_computed_in_the_weights_precision(model):
+    x = jax.random.normal(jax.random.key(3), (2, 3), jnp.bfloat16)
+    velocity = eqx.filter_jit(model)
+    got = velocity(0.3, x, 1)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(got, velocity(0.3, x.astype(jnp.float32), 1).astype(x.dtype))
+
+
+def test_a_new_model_depends_on_neither_time_nor_label_yet():
+    model = VelocityMLP((3,), 16, 3, 4, key=jax.random.key(0))
+    x = jnp.array([1.0, -2.0, 0.5])
+    velocity = eqx.filter_jit(model)
+    np.testing.assert_array_equal(
+        velocity(0.1, x, jnp.asarray(0)), velocity(0.9, x, jnp.asarray(3))
+    )
+
+
+def test_a_batch_by_vmap_is_the_samples_one_by_one(model):
+    ts, labels = jnp.linspace(0.0, 1.0, 5), jnp.arange(5)
+    xs = jax.random.normal(jax.random.key(4), (5, 2, 3))
+    together = eqx.filter_jit(jax.vmap(model))(ts, xs, labels)
+    velocity = eqx.filter_jit(model)
+    alone = jnp.stack([velocity(*sample) for sample in zip(ts, xs, labels, strict=True)])
+    np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_the_model_is_a_field_for_the_solver(model):
+    x = jax.random.normal(jax.random.key(4), (2, 3))
+    end = solve(model, x, uniform_grid(2), args=jnp.asarray(2))
+    half = np.asarray(x) + 0.5 * in_numpy(model, 0.0, x, 2)
+    np.testing.assert_allclose(
+        end, half + 0.5 * in_numpy(model, 0.5, half, 2), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_only_the_row_of_the_label_learns_from_it(model):
+    def loss(model):
+        return jnp.sum(model(0.5, jnp.ones((2, 3)), jnp.asarray(2)) ** 2)
+
+    rows = np.linalg.norm(eqx.filter_jit(jax.grad(loss))(model).label_table, axis=1)
+    assert rows[2] > 0
+    np.testing.assert_array_equal(rows[[0, 1, 3, 4]], 0)
+
+
+def test_null_is_the_label_after_the_last(model):
+    assert model.null == 4
+    assert varied((3,), None).null is None
+    x = jnp.ones((2, 3))
+    velocity = eqx.filter_jit(model)
+    np.testing.assert_array_equal(velocity(0.5, x, model.null), velocity(0.5, x, jnp.uint8(4)))
+
+
+@pytest.mark.parametrize("label", [-1, 5, -5, 1000])
+def test_an_array_label_out_of_range_gives_nan(model, label):
+    assert np.all(np.isnan(eqx.filter_jit(model)(0.5, jnp.ones((2, 3)), jnp.asarray(label))))
+
+
+@pytest.mark.parametrize(
+    ("args", "error", "words"),
+    [
+        (None, TypeError, "0 to 4, got None; 4"),
+        (1.0, TypeError, "got 1.0"),
+        ("one", TypeError, "got 'one'"),
+        (np.float32(1), TypeError, "got dtype float32"),
+        (jnp.asarray(1.0), TypeError, "got dtype float32"),
+        (True, TypeError, "got dtype bool"),
+        (jnp.asarray(True), TypeError, "got dtype bool"),
+        (jnp.array([1, 2]), ValueError, "shape \\(2,\\).*vmap"),
+        (-1, ValueError, "got -1"),
+        (5, ValueError, "got 5"),
+        (np.int64(5), ValueError, "got 5"),
+    ],
+)
+def test_a_bad_label_is_refused(model, unchecked, args, error, words):
+    with pytest.raises(error, match=words):
+        model(0.5, jnp.ones((2, 3)), args)
+
+
+def test_a_label_for_a_model_without_labels_is_refused(unchecked):
+    model = varied((3,), None)
+    with pytest.raises(TypeError, match="num_classes"):
+        model(0.5, jnp.ones(3), 1)
+
+
+@pytest.mark.parametrize(
+    ("t", "x", "error", "words"),
+    [
+        (0.5, jnp.ones((3, 2)), ValueError, "\\(2, 3\\), got \\(3, 2\\)"),
+        (0.5, jnp.ones((7, 2, 3)), ValueError, "vmap"),
+        (0.5, jnp.ones(()), ValueError, "got \\(\\)"),
+        (0.5, jnp.ones((2, 3), int), TypeError, "x must be a real floating array"),
+        (0.5, jnp.ones((2, 3), complex), TypeError, "x must be a real floating array"),
+        (jnp.zeros(1), jnp.ones((2, 3)), ValueError, "t must be a scalar"),
+    ],
+)
+def test_a_bad_time_or_state_is_refused(model, unchecked, t, x, error, words):
+    with pytest.raises(error, match=words):
+        model(t, x, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"shape": 8}, TypeError, "shape must be a tuple"),
+        ({"shape": (8, 0)}, ValueError, "shape\\[1\\]"),
+        ({"shape": (8.0,)}, TypeError, "shape\\[0\\]"),
+        ({"width": 0}, ValueError, "width"),
+        ({"depth": 1.5}, TypeError, "depth"),
+        ({"num_classes": 0}, ValueError, "num_classes"),
+        ({"num_classes": True}, TypeError, "num_classes"),
+        ({"key": 0}, TypeError, "key"),
+        ({"key": jax.random.split(jax.random.key(0))}, ValueError, "batch of keys"),
+    ],
+)
+def test_bad_settings_are_refused(unchecked, change, error, words):
+    settings = {"shape": (3,), "width": 8, "depth": 1, "key": jax.random.key(0)} | change
+    with pytest.raises(error, match=words):
+        VelocityMLP(**settings)

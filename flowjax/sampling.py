@@ -10,6 +10,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, Sharding
 
 from flowjax import _check
+from flowjax._progress import progress_bar
 from flowjax.solve import SDE, needs_noise, solve
 
 
@@ -154,7 +155,7 @@ def _all_chunks(problem: _Problem, num: int, size: int, chunks: int) -> Any:
 
 def _one_by_one(problem: _Problem, num: int, size: int, chunks: int) -> Any:
     samples = []
-    with _progress_bar(num) as bar:
+    with progress_bar(num, "sampling", "sample") as bar:
         for i in range(chunks):
             samples.append(jax.block_until_ready(_chunk(problem, jnp.uint32(i * size), size)))
             bar.update(min(size, num - i * size))
@@ -201,13 +202,3 @@ def _automatic(sharding: Any, num: int, size: int) -> Sharding:
         )
         return sharding if automatic == sharding else automatic
     return sharding
-
-
-def _progress_bar(num: int) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError(
-            "progress=True needs tqdm: pip install 'flowjax-solvers[examples]'."
-        ) from error
-    return tqdm(total=num, desc="sampling", unit="sample")

@@ -13,6 +13,7 @@ import optax
 from jax import Array
 
 from flowjax._check import at_most, leaves_with_names, positive_int, single_key
+from flowjax._progress import progress_bar
 
 # How often the progress bar asks for the loss, and so waits for the device.
 _STEPS_PER_BAR_UPDATE = 50
@@ -103,7 +104,7 @@ def fit(
     optimizer_state = optimizer.init(parameters)
     order: Any = None
     losses = []
-    with _progress_bar(steps) if progress else contextlib.nullcontext() as bar:
+    with progress_bar(steps, "training", "step") if progress else contextlib.nullcontext() as bar:
         for i in range(steps):
             pass_number, batch_number = divmod(i, batches_per_pass)
             if batch_number == 0:
@@ -180,16 +181,6 @@ def _samples(data: Any) -> tuple[Any, int]:
     if count == 0:
         raise ValueError("data must hold at least one sample, got none.")
     return jax.tree.map(jnp.asarray, data), count
-
-
-def _progress_bar(steps: int) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError(
-            "progress=True needs tqdm: pip install 'flowjax-solvers[examples]'."
-        ) from error
-    return tqdm(total=steps, desc="training", unit="step")
 
 
 def _checked(losses: list[Array]) -> Array:

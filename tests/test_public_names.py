@@ -1,0 +1,198 @@
+"""What a user sees of the package: its names, their documentation, and what importing it costs."""
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import flowjax as fj
+
+PACKAGE = Path(fj.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# The names of the design that exist by now; a release may add to them and takes none away.
+# fmt: off
+STABLE = [
+    "uniform_grid", "SDE", "solve", "trajectory",
+    "euler", "heun", "midpoint", "rk4", "euler_maruyama", "milstein", "stochastic_heun", "Stepper",
+    "brownian_increments", "brownian_path", "coarsen",
+    "Checkpointed", "Direct", "Truncated",
+    "linear_field", "linear_flow", "ornstein_uhlenbeck", "langevin", "Gaussian", "GaussianMixture",
+    "CondOT", "sample", "flow_matching_loss", "fit", "data", "models",
+]
+
+MODULES = [
+    "flowjax", "flowjax.data", "flowjax.models", "flowjax.paths", "flowjax.processes",
+    "flowjax.solve", "flowjax.training",
+]
+# fmt: on
+
+
+def public_callables():
+    """Every function and class that a user reaches by public names: (name, value)."""
+    for module in (fj, fj.data, fj.models, importlib.import_module("flowjax.plot")):
+        for name in getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"]):
+            value = getattr(module, name)
+            if callable(value) and value.__module__.startswith("flowjax"):
+                yield f"{module.__name__}.{name}", value
+
+
+CALLABLES = dict(public_callables())
+
+
+def order(name):
+    """Constants, then classes, then functions, each by the alphabet."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_the_stable_names_are_exported():
+    assert set(STABLE) <= set(fj.__all__)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_a_module_exports_exists_once_and_in_order(module):
+    module = importlib.import_module(module)
+    assert module.__all__ == sorted(set(module.__all__), key=order)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_nothing_public_is_left_out_of_what_the_package_exports():
+    public = {
+        name
+        for name, value in vars(fj).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert public <= set(fj.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in fj.__all__ if callable(getattr(fj, name))])
+def test_a_public_name_comes_from_a_floor_of_the_package(name):
+    assert getattr(fj, name).__module__.startswith("flowjax.")
+
+
+def section(docstring, title):
+    """The indented text below ``title:``, or None."""
+    found = re.search(rf"^{title}:\n((?:[ \t]+.*\n|\n)+)", docstring + "\n", re.MULTILINE)
+    return found[1] if found else None
+
+
+# What a function of the package returns and no user makes: the function's docstring tells of it.
+RECORDS = {"flowjax.data.Digits", "flowjax.data.LabelledImages"}
+
+
+def lacks(value):
+    """What the docstring of a public function or class ought to have and has not."""
+    docstring = inspect.getdoc(value)
+    if not docstring or value.__doc__ is None:
+        return ["a docstring"]
+    missing = []
+    first_line, _, rest = docstring.partition("\n")
+    if not first_line.endswith(".") or (rest and not rest.startswith("\n")):
+        missing.append("a first line that is a sentence of its own")
+    parameters = [
+        name
+        for name, parameter in inspect.signature(value).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    described = section(docstring, "Args") or ""
+    missing += [
+        f"{name} in Args" for name in parameters if not re.search(rf"^ +{name}:", described, re.M)
+    ]
+    returns = inspect.signature(value).return_annotation
+    if not inspect.isclass(value) and returns is not None and not section(docstring, "Returns"):
+        missing.append("Returns")
+    if ">>> " not in (section(docstring, "Example") or ""):
+        missing.append("Example")
+    return missing
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLES if name not in RECORDS])
+def test_the_docstring_of_a_public_name_says_what_a_user_needs(name):
+    assert lacks(CALLABLES[name]) == []
+
+
+@pytest.mark.parametrize("name", [name for name in CALLABLES if inspect.isclass(CALLABLES[name])])
+def test_the_methods_of_a_public_class_are_documented(name):
+    for attribute, value in vars(CALLABLES[name]).items():
+        own = getattr(value, "__module__", None) == CALLABLES[name].__module__
+        if own and callable(value) and not attribute.startswith("_"):
+            assert value.__doc__, f"{name}.{attribute}"
+
+
+def test_a_docstring_that_lacks_something_is_caught():
+    def undocumented(x, y):
+        return x
+
+    def half_documented(x, y) -> int:
+        """Adds.
+
+        Args:
+            x: a number.
+
+        Example:
+            >>> half_documented(1, 2)
+        """
+
+    assert lacks(undocumented) == ["a docstring"]
+    assert lacks(half_documented) == ["y in Args", "Returns"]
+
+
+def test_importing_the_package_imports_no_optional_package_and_draws_nothing():
+    """Extras are imported where they are used, and no computation starts a backend."""
+    script = (
+        "import sys, flowjax\n"
+        "optional = {'matplotlib', 'sklearn', 'tqdm', 'scipy.stats', 'torch', 'pandas'}\n"
+        "print(sorted(optional & set(sys.modules)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=PACKAGE.parent, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[]"
+
+
+def private_parts_of_jax(source):
+    """Imports from jax._src and attributes of a jax module that begin with an underscore."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            names = [ast.unparse(node)]
+        else:
+            continue
+        found += [n for n in names if re.match(r"(jax|jaxlib|jnp)\..*\b_(?!_)\w+", n)]
+    return found
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_stands_on_public_names_of_jax(source):
+    assert private_parts_of_jax(source.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import jax._src.core",
+        "from jax._src import core",
+        "from jax._src.core import Tracer",
+        "import jax\ntracer = jax._src.core.Tracer",
+        "import jaxlib._jax",
+    ],
+)
+def test_a_private_part_of_jax_is_caught(source):
+    assert private_parts_of_jax(source)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_can_be_read_in_one_sitting(source):
+    assert len(source.read_text(encoding="utf-8").splitlines()) < 350

@@ -22,7 +22,7 @@ STABLE = [
     "uniform_grid", "SDE", "solve", "trajectory",
     "euler", "heun", "midpoint", "rk4", "euler_maruyama", "milstein", "stochastic_heun", "Stepper",
     "brownian_increments", "brownian_path", "coarsen",
-    "Checkpointed", "Direct", "Truncated",
+    "Checkpointed", "Direct", "Truncated", "Reversible",
     "linear_field", "linear_flow", "ornstein_uhlenbeck", "langevin", "Gaussian", "GaussianMixture",
     "CondOT", "sample", "flow_matching_loss", "fit", "data", "models",
 ]

@@ -32,6 +32,18 @@ demo: $(VENV)/.installed-examples ## See a flow model learn handwritten digits a
 test: $(VENV)/.installed-test ## Run every test
 	$(RUN) $(PYTEST) $(TESTS)
 
+##@ Measuring flowjax
+.PHONY: bench bench-full bench-check
+bench: $(VENV)/.installed-bench ## Compare the speed with a plain scan and other solvers
+	$(VENV)/bin/python benchmarks/run.py --short
+
+bench-full: $(VENV)/.installed-bench ## The same with more rounds, for figures that are quoted
+	$(VENV)/bin/python benchmarks/run.py --full
+
+bench-check: $(VENV)/.installed-bench ## Fail if a ratio is worse than in benchmarks/results
+	$(VENV)/bin/python benchmarks/run.py --short --json out/bench.json
+	$(VENV)/bin/python benchmarks/check.py out/bench.json
+
 ##@ Working on flowjax
 .PHONY: setup hooks check lint format types floors test-oldest build clean
 setup: $(VENV)/.installed-dev ## Make the environment with all the tools
@@ -96,6 +108,10 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed-examples: pyproject.toml $(VENV)/bin/python
 	$(call install,examples)
+	@touch $@
+
+$(VENV)/.installed-bench: pyproject.toml $(VENV)/bin/python
+	$(call install,bench)
 	@touch $@
 
 # The packages of `test` hold those of `examples`, and those of `dev` hold both.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt32
 
 Scalar: TypeAlias = Float[Array, ""] | float
@@ -21,7 +22,7 @@ StateLike: TypeAlias = PyTree
 Field: TypeAlias = Callable[[Any, Any, Any], Any]
 """A function ``(t, x, args) -> dx``; ``dx`` has the structure, shapes and dtypes of ``x``."""
 
-KeyArray: TypeAlias = Key[Array, ""] | UInt32[Array, " words"]
+KeyArray: TypeAlias = Key[Array, ""] | UInt32[Array, " words"] | UInt32[np.ndarray, " words"]
 """One JAX key, typed (``jax.random.key``) or old style (``jax.random.PRNGKey``)."""
 
 

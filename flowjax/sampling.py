@@ -39,9 +39,9 @@ def sample(
     where the path key is left out if there is no noise.
 
     Sample i is a function of (key, i) alone. Its start and its noise are the same bits whatever
-    num, batch_size, progress and the number of devices are. What a field computes from them by
-    matrix products may differ in the last bits, because the products themselves do so with the
-    size of the batch.
+    num, batch_size, progress and the number of devices are. What a field or a step computes from
+    them may differ in the last bits, because the compiler sums matrix products in another order,
+    and contracts products and sums differently, for another size of the batch.
 
     Args:
         key: one JAX key.

@@ -155,7 +155,9 @@ def normals(path: Words, first_step: Array, steps: int, like: StateLike) -> list
 
 def increment(drawn: list[Array], at: Array | int, t0: Array, t1: Array, like: StateLike) -> State:
     """Increment over (t0, t1) of step number `at` of a block, from the block's normals."""
-    root = jnp.sqrt(t1 - t0)
+    h = t1 - t0
+    # The derivative of the root is infinite where a time is repeated; there the increment is zero.
+    root = jnp.where(h == 0, 0.0, jnp.sqrt(jnp.where(h == 0, 1.0, h)))
     leaves, structure = jax.tree.flatten(like)
     dw = []
     for z, leaf in zip(drawn, leaves, strict=True):

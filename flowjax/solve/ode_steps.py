@@ -120,7 +120,8 @@ def rk4(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = No
 
     Example:
         >>> import flowjax as fj
-        >>> float(fj.solve(fj.linear_field, 1.0, fj.uniform_grid(1), args=1.0, step=fj.rk4))
+        >>> x = fj.solve(fj.linear_field, 1.0, fj.uniform_grid(1), args=1.0, step=fj.rk4)
+        >>> round(float(x), 4)
         0.375
 
     References:

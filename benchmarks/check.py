@@ -1,0 +1,100 @@
+"""Compares a run with the committed results of the same kind of machine: ratios, never times.
+
+``python benchmarks/check.py NEW.json [--baseline OLD.json]`` exits with 1 if flowjax has fallen
+back anywhere: if its value, relative to the floor or to the contenders that a target names, is
+worse than it was by more than the tolerance (`targets.TOLERANCES`) and the noise of both runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
+
+from benchmarks import record
+from benchmarks.record import Result
+from benchmarks.targets import TOLERANCES, outcomes
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Change(NamedTuple):
+    """One ratio before and after; `after` is None where it was not measured again."""
+
+    what: str
+    before: float
+    after: float | None
+    allowed: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether flowjax has fallen back."""
+        return self.after is None or self.after > self.allowed
+
+    def __str__(self) -> str:
+        after = "not measured" if self.after is None else f"{self.after:.4g}"
+        return f"{self.what}: {self.before:.4g} -> {after} (at most {self.allowed:.4g})"
+
+
+def compare(new: Sequence[Result], old: Sequence[Result]) -> list[Change]:
+    """Every ratio of flowjax that the old results have, beside the new one."""
+    ahead = {(one.row, one.case, one.metric): one for one in new}
+    changes = []
+    for before in old:
+        after = ahead.get((before.row, before.case, before.metric))
+        tolerance = TOLERANCES[before.metric]
+        noise = (before.noise or 0) + ((after.noise or 0) if after else 0)
+        found = _ratios(after) if after else {}
+        for what, ratio in _ratios(before).items():
+            allowed = ratio * (1 + tolerance) * (1 + noise)
+            name = f"{before.row}, {before.case}, {before.metric}, {what}"
+            changes.append(Change(name, ratio, found.get(what), allowed))
+    return changes
+
+
+def _ratios(result: Result) -> dict[str, float]:
+    """Of flowjax to the floor, and to whatever the targets name."""
+    ratios = {
+        f"{name} over the floor": ratio
+        for name, ratio in result.ratios.items()
+        if name.startswith("flowjax")
+    }
+    for outcome in outcomes(result):
+        against = " or ".join(outcome.target.against) or "one"
+        ratios[f"{outcome.target.contender} over {against}"] = outcome.value
+    return ratios
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints what has become worse, and returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("new", type=Path)
+    parser.add_argument("--baseline", type=Path, help="default: results/<machine>.json")
+    options = parser.parse_args(arguments)
+    new = record.read(options.new)
+    path = options.baseline or RESULTS / f"{new['machine']['kind']}.json"
+    if not path.exists():
+        print(f"There are no results to compare with: {path.name} is missing.", file=sys.stderr)
+        return 2
+    old = record.read(path)
+    _warn(new["versions"], old["versions"])
+    changes = compare(record.results_of(new), record.results_of(old))
+    worse = [change for change in changes if change.worse]
+    for change in worse:
+        print(f"worse: {change}")
+    print(f"{len(worse)} of {len(changes)} ratios are worse than at {old['commit'][:10]}.")
+    return 1 if worse else 0
+
+
+def _warn(new: Mapping[str, str], old: Mapping[str, str]) -> None:
+    for package in sorted(new.keys() | old.keys()):
+        if new.get(package) != old.get(package):
+            print(f"note: {package} {old.get(package)} -> {new.get(package)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What is to be reached, and how far a later run may fall back: all numbers in one place."""
+
+import fnmatch
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchmarks.contenders import IDIOMS
+from benchmarks.record import Result
+
+
+class Target(NamedTuple):
+    """A bound on flowjax's value over that of the best of `against`.
+
+    Args:
+        row: of the table.
+        case: a pattern of the case's name, in which * stands for anything.
+        metric: of the result.
+        against: contenders; the smallest of their values is what the bound is relative to.
+            `FLOOR` is the floor of the result; empty is for a bound on the value itself.
+        at_most: the bound.
+        contender: a pattern of whose value is bound; of several, the largest.
+    """
+
+    row: str
+    case: str
+    metric: str
+    against: tuple[str, ...]
+    at_most: float
+    contender: str = "flowjax"
+
+
+class Outcome(NamedTuple):
+    """A target beside what was measured."""
+
+    target: Target
+    value: float
+    noise: float
+
+    @property
+    def verdict(self) -> str:
+        """PASS if the target is reached, tie if it is missed by less than the noise, or short."""
+        if self.value <= self.target.at_most:
+            return "PASS"
+        return "tie" if self.value <= self.target.at_most * (1 + self.noise) else "short"
+
+
+FLOOR = ("the floor",)
+SCAN = ("scan",)
+PEERS = ("diffrax constant", "diffrax StepTo", "tinydiffeq", "torchdiffeq", "flow_matching")
+DIFFRAX = ("diffrax",)
+LARGE = ("*(64, 2)*", "*(4096, 2)*", "*(64, 3072)*")
+SMALL = ("*(1)*", "*(2)*")
+
+TARGETS = (
+    Target("forward", "*", "time", SCAN, 1.05),
+    Target("forward", "*", "time", PEERS, 1.0),
+    *(Target("noise", case, "time", IDIOMS, 1 / 3) for case in LARGE),
+    *(Target("noise", case, "time", ("scan split",), 1 / 10) for case in SMALL),
+    *(Target("noise", case, "time", ("scan drawn first",), 1.0) for case in SMALL),
+    # "Without its memory": half of what drawing everything first takes, or less.
+    *(
+        Target("noise", f"*keys {shape}*", "temporary bytes", ("scan drawn first",), 1 / 2)
+        for shape in ("(1)", "(2)")
+    ),
+    Target("noise", "*", "time", ("diffrax tree",), 1 / 20),
+    Target("gradient", "MLP*(4096, 2)*", "time", SCAN, 0.6),
+    Target("gradient", "MLP*(4096, 2)*", "time", DIFFRAX, 0.75),
+    Target("gradient", "MLP*(4096, 2)*", "temporary bytes", SCAN, 1 / 40),
+    Target("gradient", "*4096 over*", "growth of bytes", (), 12.0),
+    Target("gradient", "*4096 over*", "growth of bytes", (), 1.5, "flowjax Reversible"),
+    *(Target("compile", f"{case}*", "first call", SCAN, 1.3) for case in ("forward", "gradient")),
+    *(
+        Target("compile", f"{case}*", "first call", DIFFRAX, 0.4)
+        for case in ("forward", "gradient")
+    ),
+    # "About what a jitted call costs".
+    Target("compile", "dispatch*", "time", ("flowjax in jit",), 2.0),
+    Target("compile", "dispatch*", "traces of a second call", (), 0.0),
+    Target("scale", "*", "growth of equations", (), 1.0),
+    # "Linear within 10 %": the time for one unit of work, over that of the smallest case.
+    Target("scale", "*", "time per unit", FLOOR, 1.1, "*"),
+)
+
+# A later run may be worse than the committed one by this fraction, and by the noise of both.
+TOLERANCES = {
+    "time": 0.25,
+    "first call": 0.25,
+    "time per unit": 0.25,
+    "temporary bytes": 0.05,
+    "growth of bytes": 0.05,
+    "equations": 0.0,
+    "growth of equations": 0.0,
+    "traces of a second call": 0.0,
+}
+
+
+def outcomes(result: Result, targets: Sequence[Target] = TARGETS) -> list[Outcome]:
+    """The targets that this result speaks of; those whose contenders are absent are left out."""
+    here = [
+        target
+        for target in targets
+        if (target.row, target.metric) == (result.row, result.metric)
+        and fnmatch.fnmatchcase(result.case, target.case)
+    ]
+    valued = [(target, _value(target, result)) for target in here]
+    noise = result.noise or 0.0
+    return [Outcome(target, value, noise) for target, value in valued if value is not None]
+
+
+def _value(target: Target, result: Result) -> float | None:
+    names = [name for name in result.ratios if fnmatch.fnmatchcase(name, target.contender)]
+    if not names:
+        return None
+    if not target.against:
+        return max(result.values[name].median for name in names)
+    largest = max(result.ratios[name] for name in names)
+    if target.against == FLOOR:
+        return largest
+    against = [result.ratios[name] for name in target.against if name in result.ratios]
+    return largest / min(against) if against else None

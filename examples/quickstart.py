@@ -166,7 +166,7 @@ def ornstein_uhlenbeck(key: jax.Array, out: pathlib.Path) -> list[str]:
 def handwritten_digits(key: jax.Array, steps: int, out: pathlib.Path) -> list[str]:
     """Learns the velocity of the digits, draws new ones by an ODE and an SDE, and judges them."""
     digits = fj.data.digits()
-    model_key, train_key, ode_key, sde_key = jax.random.split(key, 4)
+    model_key, train_key, ode_key, sde_key, film_key = jax.random.split(key, 5)
 
     print(f"\n3. Handwritten digits: {len(digits.train.image)} real images to train on")
     model = fj.models.VelocityMLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
@@ -192,7 +192,7 @@ def handwritten_digits(key: jax.Array, steps: int, out: pathlib.Path) -> list[st
 
     draw_loss(losses, out)
     draw_samples(digits, drawn, out)
-    draw_generation(ode_key, model, sde, ts, out)
+    draw_generation(film_key, model, sde, ts, out)
     return [
         f"only {accuracy:.1%} of the digits of the {name} are the ones asked for"
         for name, accuracy in accuracies.items()

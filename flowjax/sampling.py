@@ -36,7 +36,8 @@ def sample(
     solve(field_or_sde, init(init_key), ts, args, step=step, key=path_key)
     ```
 
-    where the path key is left out if there is no noise.
+    where the path key is left out if there is no noise, and a key that is not Threefry's has been
+    made into one.
 
     Sample i is a function of (key, i) alone. Its start and its noise are the same bits whatever
     num, batch_size, progress and the number of devices are. What a field or a step computes from

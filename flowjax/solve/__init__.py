@@ -2,6 +2,7 @@
 
 from flowjax.solve.adjoints import Checkpointed, Direct, Truncated
 from flowjax.solve.brownian import brownian_increments, brownian_path, coarsen
+from flowjax.solve.finite import check_finite
 from flowjax.solve.grid import uniform_grid
 from flowjax.solve.loop import solve, trajectory
 from flowjax.solve.ode_steps import euler, heun, midpoint, rk4
@@ -18,6 +19,7 @@ __all__ = [
     "Truncated",
     "brownian_increments",
     "brownian_path",
+    "check_finite",
     "coarsen",
     "euler",
     "euler_maruyama",

@@ -122,8 +122,9 @@ class Direct(NamedTuple):
 class Truncated(NamedTuple):
     """Differentiates the last steps only: the state before them counts as a constant.
 
-    The gradient with respect to anything is that of the last `last` steps, as in the fine-tuning
-    of a sampler on a reward. It is a biased gradient of the whole solve, in forward mode too.
+    The gradient of X at the end, with respect to anything, is that of the last `last` steps, as in
+    the fine-tuning of a sampler on a reward. It is a biased gradient of the whole solve, in forward
+    mode too. In `trajectory` the states before them are constants; the first entry is x0 itself.
 
     Cost of a gradient, for a step of c field calls: that of `Checkpointed` over `last` steps, and
     n - last steps forward.

@@ -140,8 +140,8 @@ def normals(path: Words, first_step: Array, steps: int, like: StateLike) -> list
     """The standard normals of `steps` steps from `first_step` on: a flat array for each leaf."""
     leaves = jax.tree.leaves(like)
     size = sum(leaf.size for leaf in leaves)
-    if size >= 2**32:
-        raise ValueError(f"a state with noise must have fewer than 2^32 elements, got {size}.")
+    if steps * size >= 2**31:
+        raise ValueError(f"at most 2^31 normals can be drawn at once, got {steps * size}.")
     drawn, first_element = [], 0
     for leaf in leaves:
         index = jax.lax.iota(jnp.uint32, steps * leaf.size)
@@ -171,6 +171,8 @@ def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> Stat
     steps = ts.shape[0] - 1
     drawn = normals(path_key(key), jnp.uint32(0), steps, like)
 
+    # One step at a time, as the loop does: a single product over all steps would be fused with the
+    # drawing into a nest of loops of the state's shape; see `flowjax.solve.noise`.
     def one(_: None, interval: tuple[Array, Array, Array]) -> tuple[None, State]:
         return None, increment(drawn, *interval, like)
 

@@ -1,13 +1,15 @@
 """Compiling a function once for each static part of its arguments."""
 
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
-_ARRAYS = (jax.Array, np.ndarray, np.generic)
+_ARRAYS = (jax.Array, np.ndarray)
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -18,9 +20,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     hashable; a call with equal ones, of equal types, compiles nothing.
     """
 
-    @functools.partial(jax.jit, static_argnums=0)
     @functools.wraps(function)
-    def traced(static: tuple[Any, tuple[Any, ...]], arrays: list[Any]) -> Any:
+    def run(static: tuple[Any, tuple[Any, ...]], arrays: list[Any]) -> Any:
         structure, others = static
         leaves = [
             array if other is None else other[1]
@@ -28,11 +29,43 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         ]
         return function(*jax.tree.unflatten(structure, leaves))
 
+    cached = jax.jit(run, static_argnums=0)
+
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
         arrays = [leaf if isinstance(leaf, _ARRAYS) else None for leaf in leaves]
         others = tuple(None if isinstance(leaf, _ARRAYS) else (type(leaf), leaf) for leaf in leaves)
-        return traced((structure, others), arrays)
+        static = (structure, others)
+        if any(other is not None and _holds_tracer(other[1]) for other in others):
+            # A cache that outlives a trace must not hold its tracers: a compilation of its own.
+            return jax.jit(functools.partial(run, static))(arrays)
+        _check_hashable(others)
+        return cached(static, arrays)
 
     return call
+
+
+def _check_hashable(others: tuple[Any, ...]) -> None:
+    try:
+        hash(others)
+    except TypeError as error:
+        raise TypeError(
+            f"what is no array in the field and in args must be hashable: {error}."
+        ) from None
+
+
+def _holds_tracer(value: Any, depth: int = 0) -> bool:
+    """Whether a function closes over a value of a trace under way, directly or through others."""
+    if isinstance(value, Tracer):
+        return True
+    if isinstance(value, types.FunctionType):
+        cells = [cell for cell in value.__closure__ or () if cell != types.CellType()]
+        parts = [*(cell.cell_contents for cell in cells), *(value.__defaults__ or ())]
+    elif isinstance(value, types.MethodType):
+        parts = [value.__self__, value.__func__]
+    elif isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *value.keywords.values()]
+    else:
+        parts = [leaf for leaf in jax.tree.leaves(value) if leaf is not value]
+    return depth < 10 and any(_holds_tracer(part, depth + 1) for part in parts)

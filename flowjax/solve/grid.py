@@ -14,7 +14,8 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
     """The n + 1 equally spaced times from t0 to t1.
 
     ``ts[i] = t0 + i h`` with ``h = (t1 - t0) / n``, each computed afresh as
-    ``(1 - i/n) t0 + (i/n) t1``: rounding does not accumulate and both ends are exact.
+    ``t0 + (i/n) (t1 - t0)``: rounding does not accumulate, both ends are exact, and no time
+    comes before the one it follows. From plain numbers the grid is concrete, also under `jit`.
 
     Args:
         n: number of steps, a static positive int.
@@ -54,6 +55,12 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
     if floating:
         dtype = max(map(computing_dtype, floating), key=lambda dtype: jnp.finfo(dtype).bits)
     weight = np.arange(n + 1) / n
-    if isinstance(t0, jax.Array) or isinstance(t1, jax.Array):
-        weight, t0, t1 = (jnp.asarray(value, dtype) for value in (weight, t0, t1))
-    return jnp.asarray((1 - weight) * t0 + weight * t1, dtype)
+    if not isinstance(t0, jax.Array) and not isinstance(t1, jax.Array):
+        times = np.clip(t0 + weight * (t1 - t0), min(t0, t1), max(t0, t1))
+        times[-1] = t1
+        with jax.ensure_compile_time_eval():
+            return jnp.asarray(times, dtype)
+    weight, t0, t1 = (jnp.asarray(value, dtype) for value in (weight, t0, t1))
+    times = jnp.clip(t0 + weight * (t1 - t0), jnp.minimum(t0, t1), jnp.maximum(t0, t1))
+    # At the ends themselves: exactly, and with the derivatives 1 and 0 that clipping would halve.
+    return jnp.concatenate([t0[None], times[1:-1], t1[None]])

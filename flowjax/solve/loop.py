@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from flowjax import _check
-from flowjax._types import Field, KeyArray, State, StateLike
+from flowjax._types import Field, KeyArray, State, StateLike, computing_dtype
 from flowjax.solve.adjoints import Checkpointed, Steps
 from flowjax.solve.blocks import between, leading_size, scan_in_blocks
 from flowjax.solve.brownian import increment, normals, path_key
@@ -45,9 +46,10 @@ def solve(
 
     One sample is solved; a batch is `jax.vmap` over x0 or over keys. The call is compiled, and
     compiled once for a given field, step and shapes: define a field once, outside any loop (a new
-    lambda is a new field), and pass what changes through `args`, or hold it in a field that is a
-    pytree (an `equinox.Module`). Arrays and Python floats in `args` and in the field are traced;
-    anything else in them is static.
+    lambda is a new field, which compiles again and is kept), and pass what changes through `args`,
+    or hold it in a field that is a pytree (an `equinox.Module`). As under `jax.jit`, whatever else
+    a field reads from outside (a global, an attribute) is read once, when it is compiled. Arrays in
+    the field, and arrays and Python floats in `args`, are traced; anything else is static.
 
     Args:
         field_or_sde: a field ``(t, x, args) -> dx``, or an `SDE` of two. dx must have the
@@ -55,7 +57,8 @@ def solve(
         x0: initial state, an array or any pytree of real floating arrays.
         ts: (n + 1,) times, of a floating dtype; halves are taken as float32. Increasing, or
             decreasing to run an ODE backward in time.
-        args: passed on to the field.
+        args: passed on to the field. The field is given t in the state's precision (at least
+            float32), whatever that of ts is.
         step: the method: a step such as `heun`, a function of the same form, or a
             `Stepper`. Default: `euler` for a field, `euler_maruyama` for an SDE.
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
@@ -70,7 +73,8 @@ def solve(
     Raises:
         TypeError: if a leaf of x0 is not real floating, `key` is not a key, an ODE step is given
             an SDE, or an SDE step a plain field.
-        ValueError: if ts is not a grid, or decreases where noise is drawn; if noise is needed and
+        ValueError: if ts is not a grid, or decreases where noise is drawn (times that are traced
+            cannot be looked at; there the result is NaN); if noise is needed and
             not exactly one of key and increments is given, or none is needed and one is; if key
             is a batch of keys; if increments, a field's output or a step's output do not match
             the state.
@@ -156,7 +160,8 @@ def _call(
         _check.increasing(ts)
     # A Python float is a number like an array's: traced, so that a new value compiles nothing.
     x0, args = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, (x0, args)
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.generic)) else leaf,
+        (x0, args),
     )
     return _solve(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
 
@@ -180,7 +185,7 @@ def _solve(
     _check_noise(noisy, isinstance(field_or_sde, SDE), key, increments)
     if increments is not None:
         increments = _check.increments_of(increments, x0, n)
-    if not hasattr(adjoint, "scan"):
+    if isinstance(adjoint, type) or not hasattr(adjoint, "scan"):
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     field = _checked(field_or_sde)
     intervals = _Interval(jax.lax.iota(jnp.uint32, n), ts[:-1], ts[1:], increments)
@@ -279,4 +284,11 @@ def _checked(field_or_sde: Any) -> Any:
 def _refusing(field: Any, name: str, check: Callable[[Any, State, str], Any]) -> Field:
     if not callable(field):
         raise TypeError(f"{name} must be a callable (t, x, args) -> dx, got {field!r}.")
-    return lambda t, x, args: check(field(t, x, args), x, f"{name} output")
+
+    def refusing(t: Any, x: State, args: Any) -> Any:
+        # The time has the state's precision, so that it does not promote what it multiplies.
+        dtypes = [computing_dtype(leaf.dtype) for leaf in jax.tree.leaves(x)]
+        t = jnp.asarray(t, max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits))
+        return check(field(t, x, args), x, f"{name} output")
+
+    return refusing

@@ -47,6 +47,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from flowjax.solve.blocks import length_near
@@ -156,7 +157,8 @@ _FAR_TAIL_64 = (
 )
 # fmt: on
 
-Words = tuple[UInt32[Array, "..."], UInt32[Array, "..."]]
+Word = UInt32[Array, "..."] | np.uint32
+Words = tuple[Word, Word]
 
 
 def threefry2x32(key: Words, counter: Words) -> Words:
@@ -204,7 +206,7 @@ def scaled(scale: Float[Array, ""], z: Float[Array, "..."]) -> Float[Array, "...
     return jnp.where(z < 0, -product, product)
 
 
-def _magnitude_32(word: UInt32[Array, "..."]) -> tuple[Array, Array]:
+def _magnitude_32(word: Word) -> tuple[Array, Array]:
     mask = jnp.uint32(0x7FFFFFFF)
     k = jax.lax.bitcast_convert_type(word & mask, jnp.int32)
     complement = jax.lax.bitcast_convert_type(~word & mask, jnp.int32)
@@ -216,7 +218,7 @@ def _magnitude_32(word: UInt32[Array, "..."]) -> tuple[Array, Array]:
     return word > mask, x * jnp.where(w < 5.5, centre, tail)
 
 
-def _magnitude_64(high: UInt32[Array, "..."], low: UInt32[Array, "..."]) -> tuple[Array, Array]:
+def _magnitude_64(high: Word, low: Word) -> tuple[Array, Array]:
     word = (high.astype(jnp.uint64) << jnp.uint64(32)) | low.astype(jnp.uint64)
     mask = jnp.uint64(0x7FFFFFFFFFFFFFFF)
     k = jax.lax.bitcast_convert_type(word & mask, jnp.int64)

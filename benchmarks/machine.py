@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 _PACKAGES = (
     *("jax", "jaxlib", "equinox", "diffrax", "tinydiffeq"),
-    *("torch", "torchdiffeq", "torchsde", "flow_matching"),
+    *("torch", "torchdiffeq", "torchsde", "flow_matching", "diffusers"),
 )
 
 _COPIES = 10

@@ -17,6 +17,8 @@ _FAMILIES = {
     "torchdiffeq": "tab:orange",
     "torchsde": "tab:purple",
     "flow_matching": "tab:brown",
+    "Euler": "black",
+    "diffusers": "tab:blue",
 }
 _MARKERS = "oD^vsPX*"
 _LEFT_OUT = ("equations", "growth of equations", "traces of a second call")

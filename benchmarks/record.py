@@ -14,7 +14,7 @@ class Result(NamedTuple):
     """One case, in one metric.
 
     Args:
-        row: of the table: forward, noise, gradient, compile, scale.
+        row: of the table: forward, noise, gradient, compile, scale, quality.
         case: the work.
         metric: what is counted, such as "time" or "temporary bytes".
         unit: of the values.
@@ -72,7 +72,7 @@ def counted(
     return Result(
         *(row, case, metric, unit, floors),
         values={name: Spread(value, 0.0, value, 1) for name, value in values.items()},
-        ratios={name: value / max(best, 1) for name, value in values.items()},
+        ratios={name: value / (best or 1) for name, value in values.items()},
     )
 
 

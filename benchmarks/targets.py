@@ -48,6 +48,7 @@ FLOOR = ("the floor",)
 SCAN = ("scan",)
 PEERS = ("diffrax constant", "diffrax StepTo", "tinydiffeq", "torchdiffeq", "flow_matching")
 DIFFRAX = ("diffrax",)
+DIFFUSERS = ("diffusers",)
 LARGE = ("*(64, 2)*", "*(4096, 2)*", "*(64, 3072)*")
 SMALL = ("*(1)*", "*(2)*")
 
@@ -79,6 +80,9 @@ TARGETS = (
     Target("scale", "*", "growth of equations", (), 1.0),
     # "Linear within 10 %": the time for one unit of work, over that of the smallest case.
     Target("scale", "*", "time per unit", FLOOR, 1.1, "*"),
+    # To be ahead, and to aim for half of the error.
+    Target("quality", "*", "error", DIFFUSERS, 1.0),
+    Target("quality", "*", "error", DIFFUSERS, 0.5),
 )
 
 # A later run may be worse than the committed one by this fraction, and by the noise of both.
@@ -91,6 +95,7 @@ TOLERANCES = {
     "equations": 0.0,
     "growth of equations": 0.0,
     "traces of a second call": 0.0,
+    "error": 0.05,
 }
 
 

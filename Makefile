@@ -20,7 +20,7 @@ PIP_INSTALL := pip install --quiet --quiet --disable-pip-version-check --editabl
 PYTEST := pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 ##@ Using flowjax
-.PHONY: help demo test
+.PHONY: help demo samplers test
 help: ## List the tasks
 	@awk 'BEGIN { FS = ":.*## " } \
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -28,6 +28,9 @@ help: ## List the tasks
 
 demo: $(VENV)/.installed-examples ## See a flow model learn handwritten digits and draw new ones
 	$(VENV)/bin/python examples/quickstart.py
+
+samplers: $(VENV)/.installed-examples ## Compare samplers on the digits, call by call
+	$(VENV)/bin/python examples/digit_samplers.py
 
 test: $(VENV)/.installed-test ## Run every test
 	$(RUN) $(PYTEST) $(TESTS)

@@ -43,6 +43,7 @@ import flowjax as fj
 from flowjax import plot
 
 SAMPLES_PER_DIGIT = 100
+ASKED = np.repeat(np.arange(10), SAMPLES_PER_DIGIT)
 LEAST_ACCURACY = 0.90
 
 
@@ -56,12 +57,12 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    sde_key, digits_key = jax.random.split(jax.random.key(options.seed))
+    sde_key, train_key, digits_key = jax.random.split(jax.random.key(options.seed), 3)
 
     failures = [
         *linear_ode(options.out),
         *ornstein_uhlenbeck(sde_key, options.out),
-        *handwritten_digits(digits_key, options.steps, options.out),
+        *handwritten_digits(train_key, digits_key, options.steps, options.out),
     ]
 
     print(f"\nPictures: {options.out.resolve()}")
@@ -163,32 +164,23 @@ def ornstein_uhlenbeck(key: jax.Array, out: pathlib.Path) -> list[str]:
 # --- 3. a flow model and a diffusion model --------------------------------------------------------
 
 
-def handwritten_digits(key: jax.Array, steps: int, out: pathlib.Path) -> list[str]:
+def handwritten_digits(
+    train_key: jax.Array, key: jax.Array, steps: int, out: pathlib.Path
+) -> list[str]:
     """Learns the velocity of the digits, draws new ones by an ODE and an SDE, and judges them."""
     digits = fj.data.digits()
-    model_key, train_key, ode_key, sde_key, film_key = jax.random.split(key, 5)
-
     print(f"\n3. Handwritten digits: {len(digits.train.image)} real images to train on")
-    model = fj.models.VelocityMLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
-    model, losses = fj.fit(
-        model,
-        lambda model, sample, key: fj.flow_matching_loss(model, sample.image, key, sample.label),
-        digits.train,
-        train_key,
-        optimizer=optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, max(steps, 101))),
-        steps=steps,
-        batch_size=128,
-        progress=True,
-    )
+    model, losses = trained(digits, train_key, steps)
 
+    ode_key, sde_key, film_key = jax.random.split(key, 3)
     ts = fj.uniform_grid(100)
-    sde = same_marginals(model)
+    # The SDE dX = (u + g^2/2 score) dt + g dW has the flow's marginals for any noise g.
+    sde = fj.with_noise(model, fj.CondOT(), lambda t: 1 - t)
     drawn = {
-        "flow (ODE)": draw_digits(ode_key, model, ts, "drawing by the ODE"),
-        "diffusion (SDE)": draw_digits(sde_key, sde, ts, "drawing by the SDE"),
+        "flow (ODE)": draw_digits(ode_key, model, ts, progress="drawing by the ODE"),
+        "diffusion (SDE)": draw_digits(sde_key, sde, ts, progress="drawing by the SDE"),
     }
-    asked = np.repeat(np.arange(10), SAMPLES_PER_DIGIT)
-    accuracies = report(digits, drawn, asked)
+    accuracies = report(digits, drawn)
 
     draw_loss(losses, out)
     draw_samples(digits, drawn, out)
@@ -200,23 +192,28 @@ def handwritten_digits(key: jax.Array, steps: int, out: pathlib.Path) -> list[st
     ]
 
 
-def same_marginals(model: fj.models.VelocityMLP) -> fj.SDE:
-    """The SDE dX = (u + g^2/2 score) dt + g dW with g = 1 - t, which has the flow's marginals.
+def trained(
+    digits: fj.data.Digits, key: jax.Array, steps: int
+) -> tuple[fj.models.VelocityMLP, jax.Array]:
+    """A network that has learned the velocity u_t(x, y) of the digits, and its losses."""
+    model_key, fit_key = jax.random.split(key)
+    model = fj.models.VelocityMLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
+    return fj.fit(
+        model,
+        lambda model, sample, key: fj.flow_matching_loss(model, sample.image, key, sample.label),
+        digits.train,
+        fit_key,
+        optimizer=optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, max(steps, 101))),
+        steps=steps,
+        batch_size=128,
+        progress=True,
+    )
 
-    On the straight path x_t = t x_1 + (1 - t) x_0 the velocity gives the score,
-    score = (t u - x) / (1 - t), so g^2 score = (1 - t) (t u - x): nothing is divided by zero.
-    """
 
-    def drift(model, t, x, label):
-        u = model(t, x, label)
-        return u + (1 - t) * (t * u - x) / 2
-
-    # A Partial keeps the model's weights as arrays of the SDE.
-    return fj.SDE(eqx.Partial(drift, model), lambda t, x, label: 1 - t)
-
-
-def draw_digits(key: jax.Array, field_or_sde, ts: jax.Array, title: str) -> np.ndarray:
-    """100 images of each digit: shape (1000, 8, 8), in the order of their labels."""
+def draw_digits(
+    key: jax.Array, field_or_sde, ts: jax.Array, step=None, progress: str | None = None
+) -> np.ndarray:
+    """100 images of each digit: shape (1000, 8, 8), in the order of the labels `ASKED`."""
     return np.concatenate(
         [
             fj.sample(
@@ -226,8 +223,9 @@ def draw_digits(key: jax.Array, field_or_sde, ts: jax.Array, title: str) -> np.n
                 ts,
                 SAMPLES_PER_DIGIT,
                 args=jnp.asarray(label),
+                step=step,
             )
-            for label in tqdm(range(10), desc=title, unit="digit")
+            for label in tqdm(range(10), desc=progress, unit="digit", disable=progress is None)
         ]
     )
 
@@ -236,13 +234,17 @@ def noise_image(key: jax.Array) -> jax.Array:
     return jax.random.normal(key, (8, 8))
 
 
-def report(digits: fj.data.Digits, drawn: dict, asked: np.ndarray) -> dict[str, float]:
-    """Prints how the drawn digits compare with real ones that nobody was trained on."""
-    train, train_label = flat(digits.train.image), np.asarray(digits.train.label)
-    classifier = SVC(C=10).fit(train, train_label)
-    neighbours = NearestNeighbors(n_neighbors=1).fit(train)
+def judge(digits: fj.data.Digits) -> SVC:
+    """A classifier that has seen the real digits to train on, and no other."""
+    return SVC(C=10).fit(flat(digits.train.image), np.asarray(digits.train.label))
 
-    sets = {name: (images, asked) for name, images in drawn.items()}
+
+def report(digits: fj.data.Digits, drawn: dict) -> dict[str, float]:
+    """Prints how the drawn digits compare with real ones that nobody was trained on."""
+    classifier = judge(digits)
+    neighbours = NearestNeighbors(n_neighbors=1).fit(flat(digits.train.image))
+
+    sets = {name: (images, ASKED) for name, images in drawn.items()}
     sets["real, held out"] = (digits.test.image, np.asarray(digits.test.label))
     rows = {
         "images": [],
@@ -253,10 +255,10 @@ def report(digits: fj.data.Digits, drawn: dict, asked: np.ndarray) -> dict[str, 
     }
     accuracies = {}
     for name, (images, labels) in sets.items():
-        images = flat(images)
-        accuracy = classifier.score(images, labels)
-        distances = neighbours.kneighbors(images)[0]
-        spread = np.mean([images[labels == digit].std(axis=0).mean() for digit in range(10)])
+        points = flat(images)
+        accuracy = classifier.score(points, labels)
+        distances = neighbours.kneighbors(points)[0]
+        spread = np.mean([points[labels == digit].std(axis=0).mean() for digit in range(10)])
         values = (
             len(images),
             f"{accuracy:.1%}",
@@ -279,12 +281,12 @@ def flat(images) -> np.ndarray:
 
 
 def draw_loss(losses: jax.Array, out: pathlib.Path) -> None:
-    losses = np.asarray(losses)
-    window = max(1, len(losses) // 50)
-    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
+    each = np.asarray(losses)
+    window = max(1, len(each) // 50)
+    smooth = np.convolve(each, np.ones(window) / window, mode="valid")
     figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
     ax = figure.add_subplot()
-    ax.plot(losses, alpha=0.3, linewidth=0.8, label="each batch")
+    ax.plot(each, alpha=0.3, linewidth=0.8, label="each batch")
     ax.plot(np.arange(len(smooth)) + window // 2, smooth, "k-", label=f"mean of {window}")
     ax.set(xlabel="training step", ylabel="flow matching loss", ylim=(0, None))
     ax.set_title("learning the velocity of the digits")

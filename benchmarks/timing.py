@@ -30,7 +30,7 @@ class Settings(NamedTuple):
         min_rounds: of every contender; of those that take twice the floor's time, two.
         max_rounds: of every contender.
         sample_seconds: a sample lasts at least this long.
-        compile_rounds: how many first calls are timed.
+        compile_rounds: how many first calls are timed, at least.
         process_rounds: how many times each number of devices is started.
     """
 

@@ -66,7 +66,9 @@ def _first_calls(
     order = np.random.default_rng(SEED)
     samples: dict[str, list[float]] = {entry: [] for entry in entries}
     _set_up()
-    for _ in range(settings.compile_rounds):
+    start, rounds = time.perf_counter(), 0
+    while rounds < settings.compile_rounds or time.perf_counter() - start < settings.seconds:
+        rounds += 1
         for entry in order.permutation(list(entries)):
             say(f"first call of {entry}")
             samples[entry].append(_first_call(entries[entry], inputs))

@@ -15,14 +15,14 @@ class Intervals(eqx.Module):
     """Consecutive steps of a grid, on the leading axis; inside of the scan, one step.
 
     Args:
-        step_index: of each step in the whole grid.
+        step_index: of each step in the whole grid, where its noise depends on it.
         t0: where each step begins.
         t1: where it ends.
         increments: the Brownian increment of each step, if it was given.
         from_even: whether the first of them is known to have an even index; see `brownian.draw`.
     """
 
-    step_index: Array
+    step_index: Array | None
     t0: Array
     t1: Array
     increments: State | None
@@ -33,16 +33,17 @@ class Intervals(eqx.Module):
 
     def between(self, start: int, stop: int) -> "Intervals":
         """Steps start to stop of these."""
-        return self._cut(lambda leaf: leaf[start:stop], start)
+        return self._cut(lambda leaf: jax.lax.slice_in_dim(leaf, start, stop), start)
 
     def in_blocks(self, length: int) -> "Intervals":
         """These steps on an axis of blocks and one of `length` steps, a divisor of their number."""
-        return self._cut(lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), length)
+        shape = (len(self) // length, length)
+        return self._cut(lambda leaf: jax.lax.reshape(leaf, (*shape, *leaf.shape[1:])), length)
 
     def _cut(self, cut: Callable[[Array], Array], at: int) -> "Intervals":
         even = self.from_even and at % 2 == 0
-        increments = jax.tree.map(cut, self.increments)
-        return Intervals(cut(self.step_index), cut(self.t0), cut(self.t1), increments, even)
+        parts = (self.step_index, self.t0, self.t1, self.increments)
+        return Intervals(*jax.tree.map(cut, parts), from_even=even)
 
 
 def scan_in_blocks(

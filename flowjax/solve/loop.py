@@ -185,7 +185,9 @@ def _solve(
     if isinstance(adjoint, type) or not hasattr(adjoint, "scan"):
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     field = _checked(field_or_sde)
-    intervals = Intervals(jax.lax.iota(jnp.uint32, n), ts[:-1], ts[1:], increments, from_even=True)
+    starts, ends = (jax.lax.slice_in_dim(ts, i, n + i) for i in (0, 1))
+    step_index = None if key is None else jax.lax.iota(jnp.uint32, n)
+    intervals = Intervals(step_index, starts, ends, increments, from_even=True)
     if every is not None:
         _check.at_most(every, n, "every", "the number of steps")
         intervals = intervals.between(0, n // every * every)

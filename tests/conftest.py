@@ -5,6 +5,7 @@ Strict everywhere: no silent change of dtype, no silent change of rank, warnings
 unless they ask for more.
 """
 
+import gc
 import os
 
 # A test worker has about one core to itself. JAX and BLAS read these when they start.
@@ -64,3 +65,16 @@ def standard_promotion():
     """JAX's standard dtype promotion, for code of others that does not hold to the strict one."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def small_heap():
+    """What lives already is no concern of the garbage collector.
+
+    JAX's check for leaks runs the collector at the end of every trace, which takes seconds a time
+    among all that a worker's earlier tests have left in caches.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -424,7 +424,7 @@ def test_it_is_the_same_number_under_jit_and_vmap(method, x64):
 
 
 @every_method
-def test_no_tracer_leaks_from_a_gradient_of_a_field_that_closes_over_one(method, x64):
+def test_no_tracer_leaks_from_a_gradient_of_a_field_that_closes_over_one(method, small_heap, x64):
     def loss(matrix, x):
         return density_of(method, lambda t, x, args: matrix @ x, GRID)(x)
 

@@ -1,5 +1,7 @@
 """Targets of any covariance under every schedule, against MATH.md's formulas in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,11 @@ import pytest
 
 import flowjax as fj
 from tests.paths.schedule_oracles import SCHEDULES, complex_step, gaussian
+from tests.samplers.schedules import OneOf
 
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 TIMES = np.array([0.0, 0.02, 0.3, 0.8, 0.99, 1.0])
+ALL = tuple(schedule for schedule, _ in SCHEDULES.values())
 
 
 def covariance(generator, d):
@@ -27,18 +31,29 @@ def points(formulas, means, generator):
     return np.stack(xs)
 
 
-def evaluated(target, schedule, xs):
-    """Velocity and score at each (t, x), with their derivatives in t. Not compiled: the operations
-    are the same for all schedules, and compile once.
-    """
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(make, parameters, index, xs):
+    """One program for all schedules: the number of one is an argument."""
+    target, schedule = make(*parameters), OneOf(index, ALL)
 
     def fields(t, x):
         velocity, score = target.velocity(schedule), target.marginal_score(schedule)
         both = lambda t: (velocity(t, x, None), score(t, x, None))  # noqa: E731
         return jax.jvp(both, (t,), (jnp.ones_like(t),))
 
-    values, slopes = jax.vmap(fields)(jnp.asarray(TIMES), jnp.asarray(xs))
-    return np.stack(values, axis=1), np.stack(slopes, axis=1)
+    def log_prob(t, x):
+        return target.marginal(schedule, t).log_prob(x)
+
+    # A scan over the times, so that the switch between schedules stays one.
+    one = lambda point: (*fields(*point), jax.grad(log_prob, 1)(*point))  # noqa: E731
+    return jax.lax.map(one, (jnp.asarray(TIMES), xs))
+
+
+def evaluated(make, parameters, name, xs):
+    """Velocity and score at each (t, x), their derivatives in t, and the gradient of log p_t(x)."""
+    results = compiled(make, parameters, list(SCHEDULES).index(name), xs)
+    values, slopes, gradients = jax.tree.map(np.asarray, results)
+    return np.stack(values, axis=1), np.stack(slopes, axis=1), gradients
 
 
 def assert_close(got, expected, tolerance):
@@ -49,11 +64,11 @@ def assert_close(got, expected, tolerance):
 @every_schedule
 def test_a_gaussian_of_full_covariance_in_five_dimensions(name, x64):
     """Values to 1e-12 and derivatives in time, at both ends too."""
-    schedule, formulas = SCHEDULES[name]
+    _, formulas = SCHEDULES[name]
     generator = np.random.default_rng()
     mean, matrix = generator.normal(size=5), covariance(generator, 5)
     xs = points(formulas, [mean], generator)
-    values, slopes = evaluated(fj.Gaussian(mean, matrix), schedule, xs)
+    values, slopes, _ = evaluated(fj.Gaussian, (mean, matrix), name, xs)
     for i, (t, x) in enumerate(zip(TIMES, xs, strict=True)):
         for j, which in enumerate(("velocity", "score")):
 
@@ -82,15 +97,18 @@ def mixture(point, weights, means, matrices, x):
     return {"velocity": shares @ np.array(velocities), "score": shares @ np.array(scores)}
 
 
+def mixture_of(weights, means, matrices):
+    return fj.GaussianMixture(weights, means, covariances=matrices)
+
+
 @every_schedule
 def test_a_mixture_of_full_covariances(name, x64):
-    schedule, formulas = SCHEDULES[name]
+    _, formulas = SCHEDULES[name]
     generator = np.random.default_rng()
     weights, means = np.array([1.0, 2.0, 0.5]), 1.5 * generator.normal(size=(3, 2))
     matrices = np.stack([covariance(generator, 2) for _ in range(3)])
-    target = fj.GaussianMixture(weights, means, covariances=matrices)
     xs = points(formulas, means, generator)
-    values, slopes = evaluated(target, schedule, xs)
+    values, slopes, gradients = evaluated(mixture_of, (weights, means, matrices), name, xs)
     for i, (t, x) in enumerate(zip(TIMES, xs, strict=True)):
         for j, which in enumerate(("velocity", "score")):
 
@@ -100,20 +118,17 @@ def test_a_mixture_of_full_covariances(name, x64):
             assert_close(values[i, j], value(t), 1e-11)
             assert_close(slopes[i, j], complex_step(value, t), 1e-9)
     # The score is the gradient of the marginal's log density.
-    gradients = jax.vmap(
-        lambda t, x: jax.grad(lambda x: target.marginal(schedule, t).log_prob(x))(x)
-    )(jnp.asarray(TIMES), jnp.asarray(xs))
     for got, expected in zip(values[:, 1], gradients, strict=True):
         assert_close(got, expected, 1e-12)
 
 
-@every_schedule
-def test_gradients_in_all_arguments_are_finite_at_both_ends(name, x64):
-    """Backward, where a root at an end would make NaN of what it multiplies."""
-    schedule = jax.tree.map(jnp.asarray, SCHEDULES[name][0])
+@functools.cache
+def slopes_in_all_arguments():
+    """At both ends, for every schedule, in one program."""
     mean, matrix = jnp.array([0.5, -1.0]), jnp.array([[1.0, 0.2], [0.2, 0.5]])
 
-    def value(schedule, t, x, mean, matrix, std):
+    def value(schedules, index, t, x, mean, matrix, std):
+        schedule = OneOf(index, schedules)
         targets = (
             fj.Gaussian(mean, matrix),
             fj.Gaussian(mean, std),
@@ -126,11 +141,25 @@ def test_gradients_in_all_arguments_are_finite_at_both_ends(name, x64):
             for target in targets
         )
 
-    slopes = jax.vmap(jax.grad(value, argnums=range(6)), (None, 0, None, None, None, None))(
-        *(schedule, jnp.array([0.0, 1.0]), jnp.array([0.3, 0.4]), mean, matrix, jnp.array(0.7))
-    )
-    for leaf in jax.tree.leaves(slopes):
-        assert np.all(np.isfinite(leaf))
+    @jax.jit
+    def slopes(schedules, cases):
+        def one(case):
+            return jax.grad(value, argnums=(0, 2, 3, 4, 5, 6))(
+                *(schedules, *case, jnp.array([0.3, 0.4]), mean, matrix, jnp.array(0.7))
+            )
+
+        return jax.lax.map(one, cases)
+
+    cases = np.repeat(np.arange(len(ALL)), 2), np.tile([0.0, 1.0], len(ALL))
+    return jax.tree.map(np.asarray, slopes(jax.tree.map(jnp.asarray, ALL), cases))
+
+
+@every_schedule
+def test_gradients_in_all_arguments_are_finite_at_both_ends(name, x64):
+    """Backward, where a root at an end would make NaN of what it multiplies."""
+    index = list(SCHEDULES).index(name)
+    for leaf in jax.tree.leaves(slopes_in_all_arguments()):
+        assert np.all(np.isfinite(leaf[2 * index : 2 * index + 2]))
 
 
 def test_the_marginal_at_the_noise_end_of_an_unscaled_path_is_the_data_under_its_noise(x64):

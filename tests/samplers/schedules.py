@@ -23,9 +23,10 @@ class OneOf(eqx.Module):
     """The schedule of a number, which may be traced."""
 
     index: Any
+    schedules: tuple = tuple(SCHEDULES.values())
 
     def _one(self, function, t) -> Any:
-        branches = [lambda t, s=schedule: function(s, t) for schedule in SCHEDULES.values()]
+        branches = [lambda t, s=schedule: function(s, t) for schedule in self.schedules]
         return jax.lax.switch(self.index, branches, t)
 
     def __call__(self, t) -> tuple[Array, Array]:

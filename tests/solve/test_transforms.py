@@ -340,7 +340,7 @@ def closing_over(x0, ts, args, key):
 
 
 @pytest.mark.parametrize("function", [objective, closing_over])
-def test_nothing_leaks_a_tracer(function):
+def test_nothing_leaks_a_tracer(function, small_heap):
     """Where JAX traces gradients and batches; nothing needs to be compiled for that."""
     _, x0, ts, args = setting(array_problem, 4, jnp.float32)
     keys = jax.random.split(jax.random.key(0), 2)
@@ -352,7 +352,7 @@ def test_nothing_leaks_a_tracer(function):
         jax.make_jaxpr(batched)(x0, ts, args, keys)
 
 
-def test_nothing_leaks_a_tracer_where_nothing_is_traced_outside():
+def test_nothing_leaks_a_tracer_where_nothing_is_traced_outside(small_heap):
     ts = fj.uniform_grid(3)
     with jax.checking_leaks():
         by_args, by_closure = (
@@ -362,7 +362,7 @@ def test_nothing_leaks_a_tracer_where_nothing_is_traced_outside():
     np.testing.assert_allclose(by_closure, by_args, rtol=1e-6)
 
 
-def test_the_leak_check_sees_a_field_that_leaks():
+def test_the_leak_check_sees_a_field_that_leaks(small_heap):
     leaked = []
 
     def field(t, x, args):

@@ -16,6 +16,7 @@ from tests.paths.schedule_oracles import (
     determined,
     gaussian,
 )
+from tests.samplers.schedules import OneOf
 
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 MEAN, STD = np.array([0.5, -1.0]), np.array([0.8, 0.5])
@@ -205,23 +206,29 @@ def reaches(old, new, t):
     return ratio[0] <= ratio[2] <= ratio[1]
 
 
+@jax.jit
+def changed_from_every_schedule(new, xs):
+    """At each time and from each old schedule, to the new one of a number."""
+    schedules, target = tuple(schedule for schedule, _ in SCHEDULES.values()), fj.Gaussian(MEAN, STD)
+
+    def one(t, x, old):
+        before, after = OneOf(old, schedules), OneOf(new, schedules)
+        return fj.change_schedule(target.velocity(before), before, after)(t, x, None)
+
+    # Scans, so that the switches between schedules stay so.
+    def from_every(point):
+        return jax.lax.map(lambda old: one(*point, old), jnp.arange(len(schedules)))
+
+    return jax.lax.map(from_every, (jnp.asarray(TIMES), xs))
+
+
 @pytest.mark.parametrize("new", SCHEDULES)
 def test_the_velocity_under_a_new_schedule_is_that_of_the_same_data(new, x64):
     """From every old one; at the ends wherever the old velocity determines the new one."""
-    schedule, formulas = SCHEDULES[new]
-    target = fj.Gaussian(MEAN, STD)
+    _, formulas = SCHEDULES[new]
     xs = np.stack([max(1, formulas(t).s) * x for t, x in zip(TIMES, X, strict=True)])
 
-    # Not compiled: the operations of all 49 pairs are the same, and compile once.
-    got = np.stack(
-        [
-            jax.vmap(fj.change_schedule(target.velocity(old), old, schedule), (0, 0, None))(
-                jnp.asarray(TIMES), jnp.asarray(xs), None
-            )
-            for old, _ in SCHEDULES.values()
-        ],
-        axis=1,
-    )
+    got = np.asarray(changed_from_every_schedule(list(SCHEDULES).index(new), xs))
     assert np.all(np.isfinite(got))
     compared = 0
     for (i, t), (j, old) in itertools.product(enumerate(TIMES), enumerate(SCHEDULES)):
@@ -255,21 +262,17 @@ def test_a_flow_on_a_new_schedule_ends_at_the_same_sample(x64):
 
 def test_the_gradients_of_a_changed_schedule_are_finite_at_both_ends(x64):
     target = fj.Gaussian(MEAN, STD)
-    pairs = [
-        (fj.VariancePreserving(), fj.SquareRoot()),
-        (fj.Polynomial(2), fj.Trigonometric()),
-    ]
+    olds = fj.VariancePreserving(), fj.Polynomial(2)
+    news = fj.SquareRoot(), fj.Trigonometric()
 
     @jax.jit
-    def slopes(t, x):
-        def values(t, x):
-            fields = [fj.change_schedule(target.velocity(old), old, new) for old, new in pairs]
-            return jnp.stack([field(t, x, None) for field in fields])
+    def slopes(pair, t, x):
+        old, new = OneOf(pair, olds), OneOf(pair, news)
+        field = fj.change_schedule(target.velocity(old), old, new)
+        return jax.jacrev(lambda t, x: field(t, x, None), argnums=(0, 1))(t, x)
 
-        return jax.jacrev(values, argnums=(0, 1))(t, x)
-
-    for t in (0.0, 0.5, 1.0):
-        for leaf in slopes(t, X[0]):
+    for pair, t in itertools.product(range(2), (0.0, 0.5, 1.0)):
+        for leaf in slopes(pair, t, X[0]):
             assert np.all(np.isfinite(leaf))
 
 

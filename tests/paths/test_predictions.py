@@ -25,6 +25,7 @@ from tests.paths.schedule_oracles import (
     gaussian,
     rows,
 )
+from tests.samplers.schedules import OneOf
 
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 PAIRS = list(itertools.product(PREDICTIONS, PREDICTIONS))
@@ -80,21 +81,35 @@ class Problem:
         self.size = max(1.0, abs(self.x), *np.abs(self.values))
 
 
-def tables(name, times, xs, values, dtype):
-    """The tables at several times, all as arrays over them.
+def table_of(index):
+    """`every_conversion` of the schedule of a number: one program serves all schedules."""
+    schedules = tuple(schedule for schedule, _ in SCHEDULES.values())
+    return functools.partial(every_conversion, Remembering(OneOf(index, schedules)))
 
-    Nothing is compiled: the operations are the same for all schedules, and compile once.
-    """
-    table = functools.partial(every_conversion, Remembering(SCHEDULES[name][0]))
+
+# A scan over the times, so that the switch between schedules stays one.
+@jax.jit
+def compiled_tables(index, *points):
+    return jax.lax.map(lambda point: table_of(index)(*point), points)
+
+
+@jax.jit
+def compiled_derivatives(index, *points):
+    slopes = jax.jacrev(table_of(index), argnums=(0, 1, 2))
+    return jax.lax.map(lambda point: slopes(*point), points)
+
+
+def tables(name, times, xs, values, dtype):
+    """The tables at several times, all as arrays over them."""
     arguments = (jnp.asarray(argument, dtype) for argument in (times, xs, values))
-    return np.asarray(jax.vmap(table)(*arguments))
+    return np.asarray(compiled_tables(list(SCHEDULES).index(name), *arguments))
 
 
 def derivatives(name, times, xs, values):
     """The derivatives of the tables in t, x and values."""
-    table = functools.partial(every_conversion, Remembering(SCHEDULES[name][0]))
-    slopes = jax.vmap(jax.jacrev(table, argnums=(0, 1, 2)))
-    return jax.tree.map(np.asarray, slopes(*map(jnp.asarray, (times, xs, values))))
+    arguments = map(jnp.asarray, (times, xs, values))
+    slopes = compiled_derivatives(list(SCHEDULES).index(name), *arguments)
+    return jax.tree.map(np.asarray, slopes)
 
 
 def problems_at(name, times):

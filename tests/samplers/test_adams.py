@@ -42,7 +42,7 @@ def bent(t, x, args=None):
 def test_a_solve_is_the_numpy_loop(order, x64):
     x0 = np.array([-0.3, 0.2, 0.9])
     # Forward, and part of the way backward.
-    for ts in (TS, TS[::-1][1:]):
+    for ts in (TS[1:], TS[::-1][1:]):
         got = fj.solve(bent, jnp.asarray(x0), jnp.asarray(ts), step=fj.adams(order))
         np.testing.assert_allclose(got, loop(bent, x0, ts, order), rtol=1e-9)
 
@@ -65,7 +65,7 @@ def test_at_equal_steps_the_weights_are_the_published_coefficients(name, dtype):
     latest = 0.5 + h * ("Moulton" in name)
     times = jnp.asarray(latest - h * np.arange(count), dtype)
     present = jnp.ones(count, bool)
-    got = _integrals(jnp.asarray(0.5, dtype), jnp.asarray(0.5 + h, dtype), times, present)
+    got = jax.jit(_integrals)(jnp.asarray(0.5, dtype), jnp.asarray(0.5 + h, dtype), times, present)
     expected = h * np.array(COEFFICIENTS[name])
     np.testing.assert_allclose(got, expected, rtol=0, atol=16 * jnp.finfo(dtype).eps * h)
 
@@ -102,22 +102,23 @@ def test_a_step_of_no_length_corrects_the_state(order, x64):
 def test_a_repeated_time_leaves_values_and_gradients_finite(x64):
     ts = jnp.array([0.0, 0.0, 0.1, 0.3, 0.3, 0.3, 0.6, 1.0, 1.0])
 
-    @jax.jit
     def end(x, ts):
         return fj.solve(bent, x, ts, step=fj.adams(4), adjoint=fj.Direct())
 
-    x, (of_x, of_ts) = end(0.4, ts), jax.grad(end, argnums=(0, 1))(0.4, ts)
-    np.testing.assert_allclose(of_x, (end(0.4 + 1e-6, ts) - end(0.4 - 1e-6, ts)) / 2e-6, rtol=1e-6)
+    derive = jax.jit(jax.value_and_grad(end, argnums=(0, 1)))
+    x, (of_x, of_ts) = derive(0.4, ts)
+    after, before = (derive(0.4 + shift, ts)[0] for shift in (1e-6, -1e-6))
+    np.testing.assert_allclose(of_x, (after - before) / 2e-6, rtol=1e-6)
     assert np.isfinite(x)
     assert np.all(np.isfinite(of_ts))
 
 
 def test_gradients_with_respect_to_the_times_are_those_of_finite_differences(x64):
-    end = jax.jit(lambda ts: fj.solve(bent, 0.4, ts, step=fj.adams(3)))
-    got = jax.grad(end)(jnp.asarray(TS))
+    derive = jax.jit(jax.value_and_grad(lambda ts: fj.solve(bent, 0.4, ts, step=fj.adams(3))))
+    _, got = derive(TS)
     for i in range(len(TS)):
         shift = 1e-6 * np.eye(len(TS))[i]
-        expected = (end(jnp.asarray(TS + shift)) - end(jnp.asarray(TS - shift))) / 2e-6
+        expected = (derive(TS + shift)[0] - derive(TS - shift)[0]) / 2e-6
         np.testing.assert_allclose(got[i], expected, rtol=1e-5, atol=1e-8)
 
 

@@ -209,7 +209,8 @@ def reaches(old, new, t):
 @jax.jit
 def changed_from_every_schedule(new, xs):
     """At each time and from each old schedule, to the new one of a number."""
-    schedules, target = tuple(schedule for schedule, _ in SCHEDULES.values()), fj.Gaussian(MEAN, STD)
+    schedules = tuple(schedule for schedule, _ in SCHEDULES.values())
+    target = fj.Gaussian(MEAN, STD)
 
     def one(t, x, old):
         before, after = OneOf(old, schedules), OneOf(new, schedules)

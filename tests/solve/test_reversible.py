@@ -108,7 +108,7 @@ def sde_gradient(adjoint, key):
         )
         return jnp.sum(path**2)
 
-    return jax.value_and_grad(loss)(jnp.asarray(1.3))
+    return jax.jit(jax.value_and_grad(loss))(jnp.asarray(1.3))
 
 
 def test_reversible_heun_has_the_same_gradient_by_every_adjoint(x64):

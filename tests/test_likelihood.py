@@ -390,17 +390,25 @@ def test_the_gradient_of_the_exact_density_is_the_score(x64):
 def test_gradients_agree_with_finite_differences(method, x64):
     """With respect to x, the field's own arrays, args and the times; forward and reverse."""
     inputs = (X, Coupled(A), B, GRID)
-    density = jax.jit(lambda x, field, args, ts: density_of(method, field, ts)(x, args))
-    gradient = jax.jit(jax.grad(density, argnums=(0, 1, 2, 3)))(*inputs)
-    slope = jax.jit(lambda direction: jax.jvp(density, inputs, direction)[1])
+
+    def density(x, field, args, ts):
+        return density_of(method, field, ts)(x, args)
+
+    @jax.jit
+    def derive(inputs, direction):
+        """The value, the gradient, and the slope along a direction, in one program."""
+        value, gradient = jax.value_and_grad(density, argnums=(0, 1, 2, 3))(*inputs)
+        return value, gradient, jax.jvp(density, inputs, direction)[1]
+
     generator = np.random.default_rng(1)
     for i in range(4):
         # Along a direction in one of the inputs.
         drawn = jax.tree.map(lambda leaf: generator.normal(size=leaf.shape), inputs)
         none = jax.tree.map(np.zeros_like, inputs)
         direction = tuple(drawn[j] if j == i else none[j] for j in range(4))
+        _, gradient, slope = derive(inputs, direction)
         ahead, behind = (
-            density(*jax.tree.map(lambda a, b, h=h: a + h * b, inputs, direction))
+            derive(jax.tree.map(lambda a, b, h=h: a + h * b, inputs, direction), direction)[0]
             for h in (1e-5, -1e-5)
         )
         difference = (float(ahead) - float(behind)) / 2e-5
@@ -408,7 +416,7 @@ def test_gradients_agree_with_finite_differences(method, x64):
         reverse = sum(np.sum(np.asarray(a) * b) for a, b in pairs)
         assert abs(difference) > 1e-3
         assert float(reverse) == pytest.approx(difference, abs=1e-6)
-        assert float(slope(direction)) == pytest.approx(difference, abs=1e-6)
+        assert float(slope) == pytest.approx(difference, abs=1e-6)
 
 
 # --- jit, vmap, tracers ---------------------------------------------------------------------------

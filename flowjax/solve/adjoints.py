@@ -25,12 +25,14 @@ class Steps(NamedTuple):
             of them a function wrapped by `wrap`, and records the state after each if `record`.
         one: ``(carry, x, backward) -> carry`` takes one step, or the step over the same interval
             and increment from its end to its start.
+        block: how many steps `run` prefers to take at once, for the sake of the noise.
         symmetric: whether the step backward undoes the step; see `Stepper`.
         noisy: whether the steps take Brownian increments.
     """
 
     run: Callable[[PyTree, PyTree, Callable, bool], tuple[PyTree, PyTree]]
     one: Callable[[PyTree, PyTree, bool], PyTree]
+    block: int
     symmetric: bool
     noisy: bool
 
@@ -56,8 +58,8 @@ class Checkpointed(NamedTuple):
     Args:
         segments: number of segments, a positive int of at most n. Default: one up to 256 steps (or
             while the states of all steps take 32 KiB or less), the square root of n beyond, which
-            makes memory grow as sqrt(n). In `trajectory` with
-            ``every > 1`` a segment is what lies between two recorded times.
+            makes memory grow as sqrt(n), or fewer where the noise of more steps is drawn at once.
+            In `trajectory` with ``every > 1`` a segment is what lies between two recorded times.
 
     Raises:
         TypeError, ValueError: if segments is not a positive int of at most n.
@@ -85,8 +87,9 @@ class Checkpointed(NamedTuple):
         n = len(xs)
         if self.segments is None:
             size = sum(leaf.nbytes for leaf in jax.tree.leaves(carry))
-            few = n <= _FEW_STEPS or n * size <= _FEW_BYTES
-            length = n if few else 2 * length_near(math.isqrt(n) // 2, -(-n // 2))
+            length = n
+            if n > _FEW_STEPS and n * size > _FEW_BYTES:
+                length = max(2 * length_near(math.isqrt(n) // 2, -(-n // 2)), min(steps.block, n))
         else:
             segments = _check.positive_int(self.segments, "segments")
             length = -(-n // _check.at_most(segments, n, "segments", "the number of steps"))

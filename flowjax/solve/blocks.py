@@ -15,14 +15,14 @@ class Intervals(eqx.Module):
     """Consecutive steps of a grid, on the leading axis; inside of the scan, one step.
 
     Args:
-        step_index: of each step in the whole grid, where its noise depends on it.
+        step_index: of each step in the whole grid; None where no noise depends on it.
         t0: where each step begins.
         t1: where it ends.
         increments: the Brownian increment of each step, if it was given.
         from_even: whether the first of them is known to have an even index; see `brownian.draw`.
     """
 
-    step_index: Array | None
+    step_index: PyTree
     t0: Array
     t1: Array
     increments: State | None

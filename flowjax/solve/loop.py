@@ -197,9 +197,11 @@ def _solve(
         x_next, memory = stepper.step(field, t0, t1, x, args, dw, memory)
         return _check.next_state(x_next, x), memory
 
+    shapes = [leaf.shape for leaf in jax.tree.leaves(x0)]
     run, one = _steps(advance, None if key is None else path_key(key), x0)
+    block = 1 if key is None else block_length(shapes, n)
     carry = (x0, stepper.init(field, ts[0], x0, args))
-    steps = Steps(run, one, stepper.symmetric, noisy)
+    steps = Steps(run, one, block, stepper.symmetric, noisy)
     (x, _), path = adjoint.scan(steps, carry, intervals, every)
     if every is None:
         return x

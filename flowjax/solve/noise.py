@@ -193,5 +193,5 @@ def block_length(shapes: list[tuple[int, ...]], steps: int) -> int:
     half as fast as one of two.
     """
     size = max(1, sum(math.prod(shape) for shape in shapes))
-    pairs = min(max(4096 // size, 2), 64)
+    pairs = min(max(8192 // size, 2), 64)
     return min(2 * length_near(pairs, -(-steps // 2)), steps)

@@ -3,7 +3,8 @@
 Each round takes one sample of every contender, in an order drawn anew. A sample is a few calls in
 a row, enough to be seen by the clock, each waited for. A contender that has used up its share of
 the time sits out further rounds, so a slow one costs little; one of which a single call takes half
-of the time of the case is timed in that call alone. The floor takes part in all rounds.
+of the time of the case, or eight times that of the floor and a tenth of the time of the case, is
+timed in that call alone. The floor takes part in all rounds.
 
 The ratio of two contenders is the median over rounds of the ratio within a round: what slows the
 machine down for a while slows both. The floor is entered twice, and how far its second entry is
@@ -77,7 +78,11 @@ def interleaved(
     }
     repeats = {name: _repeats(seconds, settings) for name, seconds in first.items()}
     share = settings.seconds / len(calls)
-    fast = [name for name in calls if first[name] <= settings.seconds / 2]
+    fast = [
+        name
+        for name in calls
+        if first[name] <= settings.seconds * (0.5 if first[name] < 8 * first[floor] else 0.1)
+    ]
     samples: dict[str, list[float]] = {name: [] for name in calls}
     order = np.random.default_rng(seed)
     # Who is slower than the floor by more than any noise is timed less often.

@@ -12,7 +12,7 @@ from benchmarks.record import Result, counted, timed
 from benchmarks.rows import Case, Say
 from benchmarks.timing import AGAIN, Settings, interleaved
 
-_STEPS = (250, 500, 1000, 2000)
+_STEPS = (100, 200, 400, 800)
 _BATCHES = (1024, 2048, 4096, 8192)
 _FEW, _MANY = 10, 10_000
 
@@ -47,7 +47,8 @@ def _sweep(name: str, sizes: Callable[[], Sizes], settings: Settings, say: Say) 
     say("timing")
     floor = next(iter(calls))
     units[floor + AGAIN] = units[floor]
-    samples = interleaved(calls, floor, settings)
+    # The largest take several times as long as the floor, and need their rounds too.
+    samples = interleaved(calls, floor, settings._replace(seconds=3 * settings.seconds))
     per_unit = {one: [seconds / units[one] for seconds in samples[one]] for one in samples}
     return [timed("scale", name, per_unit, (floor,), "time per unit")]
 

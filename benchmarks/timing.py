@@ -44,7 +44,7 @@ class Settings(NamedTuple):
     process_rounds: int
 
 
-SHORT = Settings("short", 2.5, 5, 100, 2e-3, 3, 1)
+SHORT = Settings("short", 2.5, 4, 100, 2e-3, 3, 1)
 FULL = Settings("full", 40.0, 7, 400, 10e-3, 7, 5)
 
 

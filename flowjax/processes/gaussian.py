@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._check import checked_schedule
-from flowjax._path import PathPoint, path_at
-from flowjax.processes._arrays import broadcasts_to, concrete, of_one_dtype
+from flowjax._path import PathPoint, over, path_at
+from flowjax.processes._arrays import broadcasts_to, concrete, deviation, of_one_dtype
 from flowjax.processes._marginals import (
     MarginalScore,
     MarginalVelocity,
@@ -36,7 +36,10 @@ class Gaussian(eqx.Module):
 
     The velocity and the score are finite, with their derivatives, at both ends of each of
     flowjax's schedules where C_1 is positive definite. A standard deviation of zero is a point: it
-    has samples, and marginals with a velocity and a score before t = 1, but no density of its own.
+    has samples and a velocity, but no density of its own. At t = 1, where all paths to a point
+    meet, the velocity is their mean motion, alpha' mu. So a method that calls the field there, such
+    as `heun` or `rk4`, ends beside the point, by a part of h under `CondOT`, and others, such as
+    `euler`, `midpoint` or `ddim`, on it. The score there, which has no limit, is taken as 0.
     States of 16 bits are computed in float32 and returned in their own dtype.
 
     Args:
@@ -112,10 +115,10 @@ class Gaussian(eqx.Module):
         wide = widened(self, self.mean.dtype)
         noise = jax.random.normal(key, self.shape, wide.mean.dtype)
         if wide.covariance is None:
-            deviation = wide._full_std() * noise
+            displacement = wide._full_std() * noise
         else:
-            deviation = matmul(jnp.linalg.cholesky(wide.covariance), noise)
-        return (wide.mean + deviation).astype(self.mean.dtype)
+            displacement = matmul(jnp.linalg.cholesky(wide.covariance), noise)
+        return (wide.mean + displacement).astype(self.mean.dtype)
 
     def log_prob(self, x: ArrayLike) -> Array:
         """The log density at x.
@@ -128,20 +131,26 @@ class Gaussian(eqx.Module):
 
         Raises:
             TypeError: x is not real floating.
-            ValueError: x has another shape than mean.
+            ValueError: x has another shape than mean, or a standard deviation is 0 (where it is
+                not traced).
         """
         x = one_sample(x, self.shape)
+        refuse_points(self.std, "cov_or_std", "log_prob")
         wide = widened(self, x.dtype)
-        displacement = x.astype(wide.mean.dtype) - wide.mean
-        if wide.covariance is None:
-            std = wide._full_std()
+        return wide._log_density(x.astype(wide.mean.dtype))
+
+    def _log_density(self, x: Array) -> Array:
+        """`log_prob`, for an x of this Gaussian's dtype."""
+        displacement = x - self.mean
+        if self.covariance is None:
+            std = self._full_std()
             log_volume = jnp.sum(jnp.log(std))
-            deviation = displacement / std
+            deviations = displacement / std
         else:
-            factor = jnp.linalg.cholesky(wide.covariance)
+            factor = jnp.linalg.cholesky(self.covariance)
             log_volume = jnp.sum(jnp.log(jnp.diagonal(factor)))
-            deviation = solve_triangular(factor, displacement, lower=True)
-        return -jnp.sum(deviation**2) / 2 - log_volume - x.size * math.log(2 * math.pi) / 2
+            deviations = solve_triangular(factor, displacement, lower=True)
+        return -jnp.sum(deviations**2) / 2 - log_volume - x.size * math.log(2 * math.pi) / 2
 
     def score(self, x: ArrayLike) -> Array:
         """The gradient of the log density, `-C_1^-1 (x - mu)`.
@@ -154,17 +163,22 @@ class Gaussian(eqx.Module):
 
         Raises:
             TypeError: x is not real floating.
-            ValueError: x has another shape than mean.
+            ValueError: x has another shape than mean, or a standard deviation is 0 (where it is
+                not traced; the score is then 0 where it is).
         """
         x = one_sample(x, self.shape)
+        refuse_points(self.std, "cov_or_std", "score")
         wide = widened(self, x.dtype)
-        displacement = x.astype(wide.mean.dtype) - wide.mean
-        if wide.covariance is None:
-            std = wide._full_std()
-            score = -displacement / std / std
-        else:
-            score = -solve(wide.covariance, displacement)
-        return score.astype(x.dtype)
+        return wide._score(x.astype(wide.mean.dtype)).astype(x.dtype)
+
+    def _score(self, x: Array) -> Array:
+        """`score`, for an x of this Gaussian's dtype."""
+        displacement = x - self.mean
+        if self.covariance is not None:
+            return -solve(self.covariance, displacement)
+        assert self.std is not None
+        inverse = jnp.broadcast_to(over(jnp.ones_like(self.std), self.std), self.shape)
+        return -displacement * inverse * inverse
 
     def marginal(self, schedule: Any, t: ArrayLike) -> "Gaussian":
         """The law of `x_t = alpha x_1 + sigma x_0`.
@@ -179,7 +193,7 @@ class Gaussian(eqx.Module):
         wide = widened(self, self.mean.dtype)
         path = path_at(checked_schedule(schedule), t, wide.mean.dtype)
         if wide.std is not None:
-            scale = jnp.sqrt((path.alpha * wide.std) ** 2 + path.variance)
+            scale = deviation((path.alpha * wide.std) ** 2 + path.variance)
         else:
             scale = wide._path_covariance(path)
         mean = path.alpha * wide.mean
@@ -213,11 +227,13 @@ class Gaussian(eqx.Module):
         """`u_t(x)` at one point of a path, for an x of this Gaussian's dtype."""
         displacement = x - path.alpha * self.mean
         growth = path.alpha * path.alpha_rate
-        if self.covariance is None:
-            variance = self._full_std() ** 2
+        if self.std is not None:
+            variance = self.std**2
             rate = growth * variance + path.half_variance_rate
-            stretch = rate / (path.alpha**2 * variance + path.variance) * displacement
+            rate = over(rate, path.alpha**2 * variance + path.variance)
+            stretch = jnp.broadcast_to(rate, self.shape) * displacement
         else:
+            assert self.covariance is not None
             whitened = solve(self._path_covariance(path), displacement)
             stretch = growth * matmul(self.covariance, whitened)
             stretch = stretch + path.half_variance_rate * whitened
@@ -242,6 +258,16 @@ def matmul(matrix: Array, vector: Array) -> Array:
 def solve(covariance: Array, vector: Array) -> Array:
     """`covariance^-1 vector`, for a positive definite matrix."""
     return cho_solve((jnp.linalg.cholesky(covariance), True), vector)
+
+
+def refuse_points(std: Array | None, name: str, asked: str) -> None:
+    """Refuses a standard deviation of 0, for what needs a density."""
+    values = None if std is None else concrete(std, std)
+    if values is not None and np.any(values == 0):
+        raise ValueError(
+            f"{name} must not be 0 for {asked}: a point has no density. The marginals of its path "
+            f"have one before t = 1."
+        )
 
 
 def check_covariance(values: np.ndarray, name: str) -> None:

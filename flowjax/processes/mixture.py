@@ -13,14 +13,14 @@ from jax.typing import ArrayLike
 from flowjax import _check
 from flowjax._check import checked_schedule
 from flowjax._path import PathPoint, path_at
-from flowjax.processes._arrays import concrete, of_one_dtype
+from flowjax.processes._arrays import concrete, deviation, of_one_dtype
 from flowjax.processes._marginals import (
     MarginalScore,
     MarginalVelocity,
     one_sample,
     widened,
 )
-from flowjax.processes.gaussian import Gaussian, check_covariance
+from flowjax.processes.gaussian import Gaussian, check_covariance, refuse_points
 
 
 class GaussianMixture(eqx.Module):
@@ -38,8 +38,10 @@ class GaussianMixture(eqx.Module):
 
     With full covariances C_k, `alpha^2 C_k + sigma^2 I` stands for v_k; see `fj.Gaussian` for each
     component's terms. The responsibilities r_k are a softmax of log densities, so all of it stays
-    finite far from every component. States of 16 bits are computed in float32 and returned in
-    their own dtype.
+    finite far from every component. With standard deviations of zero the mixture is a finite data
+    set, which has samples and a velocity, but no density. At t = 1 the responsibilities are then
+    their limit, all at the nearest point, and each point's velocity there is `fj.Gaussian`'s.
+    States of 16 bits are computed in float32 and returned in their own dtype.
 
     Args:
         weights: (k,) non-negative, not all zero. They are kept as given and divided by their sum
@@ -162,9 +164,11 @@ class GaussianMixture(eqx.Module):
 
         Raises:
             TypeError: x is not real floating.
-            ValueError: x has another shape than one sample.
+            ValueError: x has another shape than one sample, or a standard deviation is 0 (where
+                it is not traced).
         """
         x = one_sample(x, self.shape)
+        refuse_points(self.stds, "stds", "log_prob")
         wide = widened(self, x.dtype)
         return jax.scipy.special.logsumexp(wide._log_joint(x.astype(wide.means.dtype)))
 
@@ -179,12 +183,14 @@ class GaussianMixture(eqx.Module):
 
         Raises:
             TypeError: x is not real floating.
-            ValueError: x has another shape than one sample.
+            ValueError: x has another shape than one sample, or a standard deviation is 0 (where
+                it is not traced; the score of a point is then 0 where it is).
         """
         x = one_sample(x, self.shape)
+        refuse_points(self.stds, "stds", "score")
         wide = widened(self, x.dtype)
         wide_x = x.astype(wide.means.dtype)
-        scores = jax.vmap(lambda component: component.score(wide_x))(wide._components())
+        scores = jax.vmap(lambda component: component._score(wide_x))(wide._components())
         return wide._average(wide_x, scores).astype(x.dtype)
 
     def marginal(self, schedule: Any, t: ArrayLike) -> "GaussianMixture":
@@ -234,7 +240,7 @@ class GaussianMixture(eqx.Module):
     def _on(self, path: PathPoint) -> "GaussianMixture":
         means = path.alpha * self.means
         if self.stds is not None:
-            stds = jnp.sqrt((path.alpha * self.stds) ** 2 + path.variance)
+            stds = deviation((path.alpha * self.stds) ** 2 + path.variance)
             return GaussianMixture(self.weights, means, stds)
         covariances = jax.vmap(lambda component: component._path_covariance(path))
         return GaussianMixture(self.weights, means, covariances=covariances(self._components()))
@@ -255,8 +261,16 @@ class GaussianMixture(eqx.Module):
 
     def _log_joint(self, x: Array) -> Array:
         """`log(w_k N(x; mu_k, C_k))` for each component."""
-        log_probs = jax.vmap(lambda component: component.log_prob(x))(self._components())
+        log_probs = jax.vmap(lambda component: component._log_density(x))(self._blurred())
         return self._log_weights() + log_probs
+
+    def _blurred(self) -> Gaussian:
+        """The components, with points so narrow that the nearest one has all responsibility."""
+        if self.stds is None:
+            return self._components()
+        least = jnp.finfo(self.stds.dtype).eps
+        stds = jnp.where(self.stds == 0, least, self.stds)
+        return GaussianMixture(self.weights, self.means, stds)._components()
 
     def _log_weights(self) -> Array:
         present = self.weights > 0

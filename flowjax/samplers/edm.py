@@ -11,6 +11,7 @@ from flowjax._path import over
 from flowjax._types import Field, Scalar, State
 from flowjax.paths import EDM
 from flowjax.paths.predictions import widest
+from flowjax.samplers._numbers import static_number
 from flowjax.samplers._scheduled import (
     Scheduled,
     combined,
@@ -52,7 +53,7 @@ def edm_heun(
     Args:
         schedule: the schedule of the velocity field to be solved; with churn it needs `log_snr` and
             its inverse `time_at`.
-        churn: S_churn / N of the paper, for N steps; a plain number. 0 is no noise: the step then
+        churn: S_churn / N of the paper, for N steps; a static number. 0 is no noise: the step then
             needs no key.
         s_noise: the standard deviation of the noise that is added.
         s_tmin: the lowest noise level sigma / alpha that is raised.
@@ -63,8 +64,8 @@ def edm_heun(
         within [0, 1].
 
     Raises:
-        TypeError: schedule is not a schedule, or another argument is not a plain number.
-        ValueError: churn, s_noise or s_tmin is negative.
+        TypeError: schedule is not a schedule, or another argument is no static number.
+        ValueError: an argument is negative, or s_tmin is above s_tmax.
 
     Example:
         >>> import jax.numpy as jnp
@@ -84,6 +85,8 @@ def edm_heun(
     schedule = _check.checked_schedule(schedule)
     churn, s_noise = _not_negative(churn, "churn"), _not_negative(s_noise, "s_noise")
     s_tmin, s_tmax = _not_negative(s_tmin, "s_tmin"), _not_negative(s_tmax, "s_tmax")
+    if s_tmin > s_tmax:
+        raise ValueError(f"s_tmin must not be above s_tmax, got {s_tmin} and {s_tmax}.")
     if churn == 0:
         return _EDMHeun(schedule)
     _check.checked_schedule(schedule, "log_snr", "time_at")
@@ -144,8 +147,7 @@ def _heun(schedule: Any, field: Field, t0: Scalar, t1: Scalar, x: State, args: A
 
 
 def _not_negative(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a plain number, got {value!r}.")
-    if not value >= 0:
-        raise ValueError(f"{name} must not be negative, got {value}.")
-    return float(value)
+    number = static_number(value, name)
+    if not number >= 0:
+        raise ValueError(f"{name} must not be negative, got {number}.")
+    return number

@@ -11,6 +11,7 @@ from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._types import Times
+from flowjax.samplers._numbers import static_number
 
 
 def karras_grid(
@@ -44,7 +45,8 @@ def karras_grid(
         Array of shape (n + 1,), increasing, of JAX's default floating dtype. The last time is 1.
 
     Raises:
-        TypeError: n is not a static int, or schedule is not a schedule.
+        TypeError: n is not a static int, another argument is not a static number, or schedule is
+            not a schedule.
         ValueError: n is less than 1; the levels are not positive and finite with
             sigma_min < sigma_max; rho is not positive; or two of the times are the same, because
             the schedule does not reach their levels or the dtype does not tell them apart.
@@ -64,6 +66,9 @@ def karras_grid(
     """
     n = _check.positive_int(n, "n")
     _check.checked_schedule(schedule, "time_at")
+    sigma_min = static_number(sigma_min, "sigma_min")
+    sigma_max = static_number(sigma_max, "sigma_max")
+    rho = static_number(rho, "rho")
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(
             f"sigma_min and sigma_max must be positive and finite with sigma_min < sigma_max, "
@@ -102,7 +107,8 @@ def log_snr_grid(
         Array of shape (n + 1,), increasing, of JAX's default floating dtype. The last time is 1.
 
     Raises:
-        TypeError: n is not a static int, or schedule is not a schedule.
+        TypeError: n is not a static int, another argument is not a static number, or schedule is
+            not a schedule.
         ValueError: n is less than 1; the ends are not finite with log_snr_min < log_snr_max; or
             two of the times are the same, as in `karras_grid`.
 
@@ -118,6 +124,8 @@ def log_snr_grid(
     """
     n = _check.positive_int(n, "n")
     _check.checked_schedule(schedule, "time_at")
+    log_snr_min = static_number(log_snr_min, "log_snr_min")
+    log_snr_max = static_number(log_snr_max, "log_snr_max")
     if not -math.inf < log_snr_min < log_snr_max < math.inf:
         raise ValueError(
             f"log_snr_min and log_snr_max must be finite with log_snr_min < log_snr_max, got "
@@ -145,7 +153,7 @@ def shifted_grid(n: int, shift: float) -> Times:
         Array of shape (n + 1,), increasing from 0 to 1, of JAX's default floating dtype.
 
     Raises:
-        TypeError: n is not a static int.
+        TypeError: n is not a static int, or shift is not a static number.
         ValueError: n is less than 1, shift is not positive and finite, or it is so large or
             small that two of the times are the same.
 
@@ -159,6 +167,7 @@ def shifted_grid(n: int, shift: float) -> Times:
         2024, arXiv 2403.03206, equation 23.
     """
     n = _check.positive_int(n, "n")
+    shift = static_number(shift, "shift")
     if not 0 < shift < math.inf:
         raise ValueError(f"shift must be a positive finite number, got {shift}.")
     t = np.arange(n + 1) / n
@@ -186,7 +195,7 @@ def beta_grid(n: int, alpha: float = 0.7, beta: float = 0.6) -> Times:
         Array of shape (n + 1,), increasing from 0 to 1, of JAX's default floating dtype.
 
     Raises:
-        TypeError: n is not a static int.
+        TypeError: n is not a static int, or alpha or beta is not a static number.
         ValueError: n is less than 1, alpha or beta is not positive and finite, or one is so small
             that two of the times are the same.
 
@@ -202,6 +211,7 @@ def beta_grid(n: int, alpha: float = 0.7, beta: float = 0.6) -> Times:
     from scipy.special import betaincinv
 
     n = _check.positive_int(n, "n")
+    alpha, beta = static_number(alpha, "alpha"), static_number(beta, "beta")
     if not (0 < alpha < math.inf and 0 < beta < math.inf):
         raise ValueError(f"alpha and beta must be positive finite numbers, got {alpha} and {beta}.")
     times = betaincinv(alpha, beta, np.arange(n + 1) / n)

@@ -116,6 +116,36 @@ BAD = {
     ),
     "sigma_min = 0": (ValueError, "positive", lambda: fj.karras_grid(3, fj.CondOT(), 0.0)),
     "rho = 0": (ValueError, "rho must be", lambda: fj.karras_grid(3, fj.CondOT(), rho=0.0)),
+    "a level in words": (
+        TypeError,
+        "sigma_min must be a static number.*'low'",
+        lambda: fj.karras_grid(3, fj.CondOT(), "low"),
+    ),
+    "a traced level": (
+        TypeError,
+        "sigma_max must be a static number, got a traced value",
+        lambda: jax.jit(lambda level: fj.karras_grid(3, fj.CondOT(), 0.1, level))(80.0),
+    ),
+    "a traced end": (
+        TypeError,
+        "log_snr_max must be a static number, got a traced value",
+        lambda: jax.jit(lambda end: fj.log_snr_grid(3, fj.CondOT(), -9.0, end))(9.0),
+    ),
+    "a traced shift": (
+        TypeError,
+        "shift must be a static number, got a traced value",
+        lambda: jax.jit(lambda shift: fj.shifted_grid(3, shift))(3.0),
+    ),
+    "a traced parameter of beta_grid": (
+        TypeError,
+        "alpha must be a static number, got a traced value",
+        lambda: jax.jit(lambda alpha: fj.beta_grid(3, alpha))(0.7),
+    ),
+    "an array for beta": (
+        TypeError,
+        "beta must be a static number",
+        lambda: fj.beta_grid(3, 0.7, np.array([0.6])),
+    ),
     "an infinite end": (
         ValueError,
         "must be finite",

@@ -146,7 +146,7 @@ MAKERS = [
     fj.dpmpp_2m_sde,
     fj.unipc,
     fj.edm_heun,
-]
+]  # All but adams, which is made without a schedule.
 SDE = fj.with_noise(FIELD, SCHEDULE, 1.0)
 
 
@@ -223,8 +223,10 @@ def test_a_field_of_another_shape_is_refused(make):
     ("settings", "error"),
     [
         ({"churn": -0.1}, ValueError),
-        ({"churn": jnp.array(0.1)}, TypeError),
+        ({"churn": jnp.array([0.1])}, TypeError),
+        ({"churn": np.True_}, TypeError),
         ({"churn": True}, TypeError),
+        ({"churn": 0.1, "s_tmin": 5.0, "s_tmax": 1.0}, ValueError),
         ({"churn": 0.1, "s_noise": -1.0}, ValueError),
         ({"churn": 0.1, "s_tmin": float("nan")}, ValueError),
         ({"S_churn": 0.1}, TypeError),
@@ -233,6 +235,20 @@ def test_a_field_of_another_shape_is_refused(make):
 def test_bad_settings_of_edm_heun_are_refused(settings, error, unchecked):
     with pytest.raises(error):
         fj.edm_heun(SCHEDULE, **settings)
+
+
+@pytest.mark.parametrize("churn", [np.float32(0.25), np.int64(1), jnp.array(0.25), 0])
+def test_a_setting_may_be_any_number_that_is_not_traced(churn, unchecked):
+    assert eqx.tree_equal(
+        fj.edm_heun(SCHEDULE, churn=churn), fj.edm_heun(SCHEDULE, churn=float(churn))
+    )
+
+
+def test_a_traced_setting_is_refused(unchecked):
+    with pytest.raises(TypeError, match="churn must be a static number, got a traced value"):
+        jax.jit(lambda churn: fj.solve(FIELD, X0, INSIDE, step=fj.edm_heun(SCHEDULE, churn=churn)))(
+            0.1
+        )
 
 
 def test_a_step_is_a_record_that_shows_its_schedule():

@@ -1,7 +1,7 @@
 """Refusing bad input when it is traced, in words that name the argument.
 
 Nothing here leaves an operation in a compiled program: every check reads shapes, dtypes
-and structures, never values, but for `increasing`, which looks at concrete times only.
+and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
 from typing import Any
@@ -76,9 +76,17 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
     )
 
 
+def as_times(ts: Any) -> Array:
+    """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
+    if not isinstance(ts, np.ndarray):
+        return jnp.asarray(ts)
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(ts)
+
+
 def time_grid(ts: Any) -> Array:
     """`ts` as a floating array of at least two times, of at least 32 bits."""
-    array = jnp.asarray(ts)
+    array = as_times(ts)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise ValueError(
             f"ts must be a 1-D floating array of at least 2 times, got dtype {array.dtype}."
@@ -99,6 +107,42 @@ def increasing(ts: Any) -> None:
         raise ValueError(
             "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
             "Write the reverse-time SDE on an increasing grid instead."
+        )
+
+
+def within_schedule(ts: np.ndarray) -> None:
+    """Refuses times that no schedule has."""
+    first, last = ts.min(), ts.max()
+    # Negated, because NaN is in no order.
+    if not (first >= 0 and last <= 1):
+        raise ValueError(
+            f"ts must lie within [0, 1], the times of a schedule (0 is noise, 1 is data), got "
+            f"times from {first!s} to {last!s}."
+        )
+
+
+def times_of(field: Any, ts: np.ndarray, called: np.ndarray) -> None:
+    """Lets a field that another one calls refuse times, as `flowjax.solve.check_call` does."""
+    if hasattr(type(field), "check_times"):
+        type(field).check_times(field, ts, called)
+
+
+def one_way(ts: np.ndarray) -> None:
+    """Refuses times that go forth and back."""
+    if (ts[1:] < ts[:-1]).any() and (ts[1:] > ts[:-1]).any():
+        raise ValueError(f"ts must go one way, up or down, for this step, got {ts}.")
+
+
+def from_noise(ts: Any) -> None:
+    """Refuses a grid towards noise where samples are drawn, if the times are concrete."""
+    if isinstance(ts, Tracer):
+        return
+    times = np.asarray(ts)
+    if (times[1:] < times[:-1]).any():
+        raise ValueError(
+            f"ts must not decrease where samples are drawn by a schedule: t = 0 is noise, which "
+            f"init draws, and t = 1 is data, got times from {times[0]!s} to {times[-1]!s}. To take "
+            f"data back to noise, use solve."
         )
 
 

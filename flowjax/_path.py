@@ -28,12 +28,20 @@ def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
     t = scalar_time(t)
     if jnp.finfo(t.dtype).bits < jnp.finfo(dtype).bits:
         t = t.astype(dtype)
-    alpha, sigma = schedule(t)
-    alpha_rate, sigma_rate = schedule.rates(t)
+    alpha, sigma = _pair(schedule(t), "schedule(t)", "(alpha, sigma)")
+    alpha_rate, sigma_rate = _pair(schedule.rates(t), "schedule.rates(t)", "their time derivatives")
     # A schedule of the user's own may have no more than these two methods.
     variance = schedule.variance(t) if hasattr(schedule, "variance") else sigma**2
     values = (alpha, sigma, variance, alpha_rate, sigma_rate, half_variance_rate(schedule, t))
     return PathPoint(*(jnp.asarray(value).astype(dtype) for value in values))
+
+
+def _pair(values: Any, name: str, meaning: str) -> tuple[Any, Any]:
+    try:
+        first, second = values
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must return a pair, {meaning}, got {values!r}.") from None
+    return first, second
 
 
 def half_variance_rate(schedule: Any, t: Any) -> Array:

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from flowjax import _check
 from flowjax._types import Field, Scalar, State, computing_dtype
-from flowjax.solve import SDE, Checkpointed, brownian_increments, euler, rk4, solve
+from flowjax.solve import SDE, Checkpointed, brownian_increments, check_call, euler, rk4, solve
 
 # Directions pushed through the Jacobian at once: fewer take time, more take memory.
 _AT_ONCE = 64
@@ -94,7 +94,8 @@ def log_likelihood(
             callable, probes is not a static int, or key is not a key.
         ValueError: if method is none of the three; "hutchinson" has no key, or another method has
             key, probes or, if "discrete", a step; ts decreases (where it is not traced);
-            init_log_prob returns no scalar; or probes is below one. `solve` raises for the rest.
+            init_log_prob returns no scalar; or probes is below one. `solve` raises for the rest,
+            such as a time at which the field says nothing.
 
     Example:
         >>> import jax.numpy as jnp
@@ -119,6 +120,7 @@ def log_likelihood(
     x, ts = _check.state(x, "x"), _check.time_grid(ts)
     probes = _check.positive_int(probes, "probes")
     _check_arguments(field, init_log_prob, ts, method, key, probes, step)
+    _check_times(field, ts, method, step)
     dtypes = [computing_dtype(leaf.dtype) for leaf in jax.tree.leaves(x)]
     dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
     if method == "discrete":
@@ -301,6 +303,17 @@ def _check_arguments(
             f"step must be left out for method 'discrete', the density of the Euler sampler, "
             f"got {step!r}."
         )
+
+
+def _check_times(field: Any, ts: Array, method: str, step: Any) -> None:
+    """Lets the field refuse the times at which it is called, where they are not traced."""
+    if isinstance(ts, Tracer):
+        return
+    times = np.asarray(ts)
+    if method == "discrete":
+        check_call(field, euler, times)
+    else:
+        check_call(field, rk4 if step is None else step, times[::-1])
 
 
 def _scalar(value: Any, dtype: Any) -> Array:

@@ -11,7 +11,8 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 
 from flowjax import _check
 from flowjax._progress import progress_bar
-from flowjax.solve import SDE, check_times, needs_noise, solve
+from flowjax._same_schedule import schedule_of
+from flowjax.solve import SDE, Stepper, check_call, needs_noise, solve
 
 
 def sample(
@@ -46,10 +47,12 @@ def sample(
 
     Args:
         key: one JAX key.
-        field_or_sde: a field ``(t, x, args) -> dx`` or an `SDE`, as in `solve`.
+        field_or_sde: a field ``(t, x, args) -> dx`` or an `SDE`, as in `solve`. A network that
+            predicts the data or the noise goes through `velocity` first.
         init: draws the initial state of one sample, ``init(key) -> x0``. It is given a typed
             Threefry key whatever the kind of `key`.
-        ts: (n + 1,) times, as in `solve`.
+        ts: (n + 1,) times, as in `solve`. They do not decrease where the field or the step belongs
+            to a schedule: t = 0 is noise.
         num: how many samples, a static positive int.
         args: passed on to the field, the same for all samples. Arrays and Python floats are
             traced, anything else is static, as in `solve`.
@@ -67,7 +70,8 @@ def sample(
         TypeError: key is not a key, init is not callable, num or batch_size is not a static
             int, or sharding is not a `jax.sharding.Sharding`.
         ValueError: key is a batch of keys, num or batch_size is below one, or it does not divide
-            evenly over the sharding. `solve` raises for the rest.
+            evenly over the sharding; ts decreases under a schedule (where it is not traced).
+            `solve` raises for the rest.
         ImportError: progress is asked for and tqdm is not installed.
 
     Example:
@@ -94,9 +98,12 @@ def sample(
     ts = _check.time_grid(ts)
     is_sde = isinstance(field_or_sde, SDE)
     noisy = is_sde if step is None else needs_noise(step, is_sde)
+    parts = (field_or_sde, step.step if isinstance(step, Stepper) else step)
     if noisy:
         _check.increasing(ts)
-    check_times(step, ts)
+    elif any(schedule_of(part) is not None for part in parts):
+        _check.from_noise(ts)
+    check_call(field_or_sde, step, ts)
     args = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, args)
 
     layout = None if sharding is None else _automatic(sharding, num, size)

@@ -1,6 +1,7 @@
 """What a schedule is, and the few functions that the schedules are written with."""
 
 import abc
+import inspect
 from typing import Any
 
 import equinox as eqx
@@ -143,6 +144,8 @@ class ScalarFunction(eqx.Module):
     def __init__(self, value: Any, name: str):
         if isinstance(value, type):
             raise TypeError(f"{name} must be a number or a function of t, got {value!r}.")
+        if callable(value):
+            _of_time_alone(value, name)
         self.value = value if callable(value) else jnp.asarray(number(value, name))
         self.name = name
 
@@ -156,3 +159,17 @@ class ScalarFunction(eqx.Module):
                 f"dtype {kind}."
             )
         return jnp.asarray(value, t.dtype)
+
+
+def _of_time_alone(function: Any, name: str) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # as of some functions written in C
+        return
+    try:
+        signature.bind(0.0)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be a number or a function of time alone, t -> scalar, got a function of "
+            f"{signature}."
+        ) from None

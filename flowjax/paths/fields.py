@@ -4,12 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._path import PathPoint, over, path_at, time
+from flowjax._same_schedule import check_same
 from flowjax._types import Field
 from flowjax.paths._schedule import clip, log, number, require
 from flowjax.paths.predictions import (
@@ -17,9 +21,11 @@ from flowjax.paths.predictions import (
     convert,
     data_and_noise_from,
     on_leaves,
+    refuse_calls,
     score_from,
     widest,
 )
+from flowjax.solve import SDE
 
 # The bounds of ln(sigma / alpha) that a preconditioned network is shown.
 _LOG_NOISE_RANGE = (-10.0, 10.0)
@@ -32,7 +38,8 @@ def velocity(model: Field, schedule: Any, predicts: str = "velocity") -> Field:
 
     with D and E from the model's output at (t, x); see `convert`, also for the ends of a schedule,
     where a prediction may not determine the velocity: a model of the noise or the score says
-    nothing of it where alpha is 0, so start its grid after t = 0 there.
+    nothing of it where alpha is 0, so start its grid after t = 0 there. `solve` refuses what is
+    wrong in this where it sees the times.
 
     Args:
         model: a callable `(t, x, args)` with an output like x, such as a network.
@@ -45,8 +52,10 @@ def velocity(model: Field, schedule: Any, predicts: str = "velocity") -> Field:
 
     Raises:
         TypeError: the model is not callable or schedule is not a schedule.
-        ValueError: predicts is none of the five names; when it is called, the model's output is
-            unlike x, or the velocity does not exist at a t that is not traced.
+        ValueError: predicts is none of the five names, or the model holds another schedule; when it
+            is called, the model's output is unlike x, or the velocity does not exist at a t that is
+            not traced; in `solve`, times leave [0, 1], or a step calls it where the velocity does
+            not exist. Values are looked at only where they are not traced.
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,7 +70,9 @@ def velocity(model: Field, schedule: Any, predicts: str = "velocity") -> Field:
         Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4.
     """
     check_name(predicts, "predicts")
-    return _Velocity(callable_field(model, "model"), _check.checked_schedule(schedule), predicts)
+    callable_field(model, "model")
+    check_same(model, _check.checked_schedule(schedule), "model", "velocity was given")
+    return _Velocity(model, schedule, predicts)
 
 
 def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> Field:
@@ -140,7 +151,9 @@ def change_schedule(velocity: Field, old: Any, new: Any) -> Field:
 
     Raises:
         TypeError: velocity is not callable, or a schedule lacks a method.
-        ValueError: the velocity is unlike x (when it is called).
+        ValueError: velocity holds another schedule than old; the velocity is unlike x (when it is
+            called); in `solve`, times leave [0, 1]. Values are looked at only where they are not
+            traced.
 
     Example:
         >>> import jax.numpy as jnp
@@ -160,7 +173,8 @@ def change_schedule(velocity: Field, old: Any, new: Any) -> Field:
     """
     _check.checked_schedule(old, "time_at", name="old")
     _check.checked_schedule(new, "log_snr", name="new")
-    return _ChangedSchedule(callable_field(velocity, "velocity"), old, new)
+    check_same(callable_field(velocity, "velocity"), old, "velocity", "old is")
+    return _ChangedSchedule(velocity, old, new)
 
 
 class _Velocity(eqx.Module):
@@ -172,6 +186,11 @@ class _Velocity(eqx.Module):
         x = _check.state(x, "x")
         value = _check.alike(self.model(t, x, args), x, "the model's output")
         return convert(value, t, x, self.schedule, source=self.predicts, target="velocity")
+
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses times where there is no schedule, or the prediction gives no velocity."""
+        _check.within_schedule(ts)
+        refuse_calls(called, self.schedule, self.predicts)
 
 
 class _Preconditioned(eqx.Module):
@@ -237,9 +256,31 @@ class _ChangedSchedule(eqx.Module):
         value = _check.alike(self.velocity(old_time, x_old, args), x, "the velocity's output")
         return on_leaves(out, paths, x_old, value)
 
+    @property
+    def schedule(self) -> Any:
+        """The schedule that this is a velocity under."""
+        return self.new
+
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses times where there is no schedule, and what the velocity refuses of its own."""
+        _check.within_schedule(ts)
+        try:
+            _check.times_of(self.velocity, ts, called)
+        except ValueError:
+            # It refuses an end of the old schedule, which an end of the new need not be.
+            with jax.ensure_compile_time_eval():
+                old = [self.old.time_at(self.new.log_snr(t)) for t in (min(called), max(called))]
+            if not any(isinstance(t, Tracer) for t in old):
+                _check.times_of(self.velocity, np.array(old), np.array(old))
+
 
 def callable_field(field: Any, name: str) -> Any:
     """The field itself, refused unless it can be called."""
+    if isinstance(field, SDE):
+        raise TypeError(
+            f"{name} must be a callable (t, x, args), got an SDE: give the velocity field that it "
+            f"was made from, or a field of its own."
+        )
     if isinstance(field, type) or not callable(field):
         raise TypeError(f"{name} must be a callable (t, x, args), got {field!r}.")
     return field

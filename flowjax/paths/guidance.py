@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._path import time
+from flowjax._same_schedule import schedule_of
 from flowjax._types import Field
 from flowjax.paths._schedule import ScalarFunction
 from flowjax.paths.fields import callable_field
@@ -77,6 +78,15 @@ class _ClassifierFree(eqx.Module):
             return (1 - w) * without + w * conditional
 
         return leafwise(guided, self.scale(time(t)), without, conditional)
+
+    @property
+    def schedule(self) -> Any:
+        """The schedule of the field, or None."""
+        return schedule_of(self.field)
+
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses what the field refuses."""
+        _check.times_of(self.field, ts, called)
 
 
 def _check_condition(args: Any, null: Any) -> None:

@@ -1,14 +1,15 @@
 """What a network may predict, all converted through the pair (data, noise)."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._path import PathPoint, over, path_at
@@ -86,13 +87,6 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     _refuse_what_does_not_exist(t, x, schedule, source, target)
     path = path_at(schedule, t, widest(x))
     return on_leaves(_CONVERSIONS[target](source), path, x, value)
-
-
-def data_and_noise(velocity: State, t: ArrayLike, x: State, schedule: Any) -> tuple[State, State]:
-    """The pair (D, E) of a velocity's value at (t, x), as `convert` has it where t is traced."""
-    data, noise = (_CONVERSIONS[target]("velocity") for target in ("data", "noise"))
-    path = path_at(schedule, t, widest(x))
-    return on_leaves(data, path, x, velocity), on_leaves(noise, path, x, velocity)
 
 
 def on_leaves(function: Callable[..., Array], path: Any, x: State, *others: State) -> State:
@@ -200,11 +194,51 @@ def _refuse_what_does_not_exist(t: Any, x: State, schedule: Any, source: str, ta
     """The table of `convert`, where the time and the schedule can be looked at."""
     if isinstance(t, Tracer):
         return
+    missing = _what_is_missing(t, widest(x), schedule, source, target)
+    if missing:
+        raise ValueError(
+            f"the {target} is not determined by the {source} and x at t = {float(t)}, where "
+            f"{missing}; take a time inside the schedule."
+        )
+
+
+def refuse_calls(times: np.ndarray, schedule: Any, source: str) -> None:
+    """Refuses to call a model for its velocity at an end where it does not determine it."""
+    if source == "velocity":
+        return
+    for t, called, instead in (
+        (0.0, times.min() == 0, _START_LATER),
+        (1.0, times.max() == 1, _END_EARLIER),
+    ):
+        missing = _missing_at(t, schedule, source) if called else ""
+        if missing:
+            raise ValueError(
+                f"a model of the {source} says nothing of the velocity at t = {t:g}, where "
+                f"{missing}, and the field is called there: {instead}."
+            )
+
+
+_START_LATER = "start the grid later, as by fj.uniform_grid(n, 1e-3) or fj.karras_grid(n, schedule)"
+_END_EARLIER = (
+    "end the grid earlier, as by fj.uniform_grid(n, 0.0, 0.995), or take a step that calls the "
+    "field at its start alone, such as fj.ddim(schedule)"
+)
+
+
+def _missing_at(t: float, schedule: Any, source: str) -> str:
+    """What a velocity lacks, looked up where the schedule's numbers are plain ones."""
+    plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
+    find = _remembered if plain else _what_is_missing
+    return find(t, jnp.float32, schedule, source, "velocity")
+
+
+def _what_is_missing(t: Any, dtype: Any, schedule: Any, source: str, target: str) -> str:
+    """Why the target is not determined at t; empty if it is, or a value is traced."""
     with jax.ensure_compile_time_eval():
-        path = path_at(schedule, t, widest(x))
+        path = path_at(schedule, t, dtype)
         path = (*path, score_denominator(path))
     if any(isinstance(value, Tracer) for value in path):
-        return
+        return ""
     alpha, sigma, _, alpha_rate, sigma_rate, _, denominator = (float(value) for value in path)
     missing = ""
     if sigma == 0:
@@ -217,8 +251,8 @@ def _refuse_what_does_not_exist(t: Any, x: State, schedule: Any, source: str, ta
             missing = "alpha = 0"
         if source == "velocity" and alpha_rate == 0:
             missing = "alpha = alpha' = 0"
-    if missing:
-        raise ValueError(
-            f"the {target} is not determined by the {source} and x at t = {float(t)}, where "
-            f"{missing}; take a time inside the schedule."
-        )
+    return missing
+
+
+# A solve of few steps takes less time than to look at a schedule at one time.
+_remembered = functools.lru_cache(maxsize=128)(_what_is_missing)

@@ -5,11 +5,13 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._path import PathPoint, over, path_at, time
+from flowjax._same_schedule import check_same
 from flowjax._types import Field
 from flowjax.paths._schedule import ScalarFunction, clip, number, require, root
 from flowjax.paths.fields import callable_field
@@ -60,9 +62,11 @@ def with_noise(
         leaves.
 
     Raises:
-        TypeError: velocity is not callable, schedule is not a schedule, or diffusion or
-            noise_until is neither a number nor (for diffusion) a function.
-        ValueError: g is not a scalar, or the velocity is unlike x (when it is called).
+        TypeError: velocity is not a plain field, schedule is not a schedule, or diffusion or
+            noise_until is neither a number nor (for diffusion) a function of t alone.
+        ValueError: velocity holds another schedule, or g is a negative number; when it is called,
+            g is not a scalar, or the velocity is unlike x; in `solve`, times leave [0, 1]. Values
+            are looked at only where they are not traced.
 
     Example:
         >>> import jax
@@ -86,10 +90,13 @@ def with_noise(
         Vanden-Eijnden, "Stochastic interpolants", 2023, arXiv 2303.08797, corollary 18.
     """
     callable_field(velocity, "velocity")
-    _check.checked_schedule(schedule)
+    check_same(velocity, _check.checked_schedule(schedule), "velocity", "with_noise was given")
+    amount = ScalarFunction(diffusion, "diffusion")
+    if not callable(diffusion):
+        require(lambda g: g >= 0, diffusion, message="diffusion must not be negative")
     if noise_until is not None:
         noise_until = jnp.asarray(number(noise_until, "noise_until"))
-    noise = _Noise(ScalarFunction(diffusion, "diffusion"), noise_until)
+    noise = _Noise(amount, noise_until)
     return SDE(_Drift(velocity, schedule, noise), noise)
 
 
@@ -171,3 +178,8 @@ class _Drift(eqx.Module):
             return u + g.astype(x.dtype) ** 2 / 2 * score_from("velocity", path, x, u)
 
         return on_leaves(drift, path_at(self.schedule, t, widest(x)), x, u)
+
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses times that the schedule does not have, and what the velocity refuses."""
+        _check.within_schedule(ts)
+        _check.times_of(self.velocity, ts, called)

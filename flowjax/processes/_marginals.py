@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -27,6 +28,10 @@ class MarginalVelocity(eqx.Module):
         velocity = widened(self.target, dtype)._velocity_on(path, x.astype(dtype))
         return velocity.astype(x.dtype)
 
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses times that the schedule does not have."""
+        _check.within_schedule(ts)
+
 
 class MarginalScore(eqx.Module):
     """The field of a target's marginal score under a schedule."""
@@ -37,6 +42,10 @@ class MarginalScore(eqx.Module):
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
         x = one_sample(x, self.target.shape)
         return widened(self.target, x.dtype).marginal(self.schedule, t).score(x)
+
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses times that the schedule does not have."""
+        _check.within_schedule(ts)
 
 
 def widened(target: Target, dtype: Any) -> Target:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from flowjax import _check
 from flowjax._path import over, scalar_time
 from flowjax._types import computing_dtype
 from flowjax.processes._arrays import concrete, parameter
@@ -110,6 +111,10 @@ class _BridgeDrift(eqx.Module):
         wide = widened(self, x.dtype)
         t = scalar_time(t).astype(wide.sigma.dtype)
         return wide._at(t, x.astype(wide.sigma.dtype)).astype(x.dtype)
+
+    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
+        """Refuses times before the start of the bridge and after its end."""
+        _check.within_schedule(ts)
 
     def _at(self, t: Array, x: Array) -> Array:
         displacement = x - ((1 - t) * self.start_mean + t * self.end_mean)

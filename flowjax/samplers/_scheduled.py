@@ -17,7 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from flowjax import _check
 from flowjax._path import PathPoint, over, path_at
+from flowjax._same_schedule import check_same
 from flowjax._types import Field, Scalar, State, computing_dtype
 from flowjax.paths.predictions import data_and_noise_from, widest
 from flowjax.solve import SDE
@@ -28,13 +30,14 @@ class Scheduled(eqx.Module):
 
     schedule: Any
 
+    def check_field(self, field: Any) -> None:
+        """Refuses the velocity of another schedule."""
+        check_same(field, self.schedule, "the field", "the step was made for")
+
     def check_times(self, ts: np.ndarray) -> None:
-        """Refuses times that the schedule does not have."""
-        if not np.all((ts >= 0) & (ts <= 1)):
-            raise ValueError(
-                f"ts must lie within [0, 1], the times of the schedule, got times from "
-                f"{np.min(ts):g} to {np.max(ts):g}."
-            )
+        """Refuses times that the schedule does not have, or that go forth and back."""
+        _check.within_schedule(ts)
+        _check.one_way(ts)
 
 
 class Interval(NamedTuple):

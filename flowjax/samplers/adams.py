@@ -29,9 +29,11 @@ def adams(order: int = 4) -> Stepper:
     Q(t_1) = u_{t_1}(x_1)$$
 
     The new velocity is the one that the next step begins with anyway, so the correction is made at
-    its start, and the last state and those of `trajectory` are the predictor's. No more velocities
-    are used than there have been steps, so the first steps are of lower order, and a grid that
-    begins with short ones makes up for it.
+    its start, and the last state and those of `trajectory` are the predictor's. The order is k + 1
+    where the steps before are k or more. No more velocities are used than there have been steps:
+    the first one is corrected by the trapezoidal rule, which errs by h^3, so that on a uniform grid
+    the order is 3 whatever k is, but for k = 1, where it is 2. A grid that begins with short steps
+    makes up for it.
 
     It needs no schedule and works with any field, best with one that is smooth in time. Such is
     the velocity under `CondOT`, at both ends too, and `change_schedule` takes any other there.
@@ -46,7 +48,7 @@ def adams(order: int = 4) -> Stepper:
 
     Raises:
         TypeError: order is not a static int.
-        ValueError: order is less than 1.
+        ValueError: order is less than 1; in `solve`, if times go forth and back.
 
     Example:
         >>> import flowjax as fj
@@ -84,6 +86,10 @@ class _Memory(NamedTuple):
 
 class _Adams(eqx.Module):
     """The step of `adams`."""
+
+    def check_times(self, ts: np.ndarray) -> None:
+        """Refuses times that go forth and back: it would extrapolate from what lies ahead."""
+        _check.one_way(ts)
 
     def __call__(
         self,

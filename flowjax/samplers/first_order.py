@@ -38,13 +38,16 @@ def ddim(schedule: Any) -> Scheduled:
     the expected data. It runs backward too, from data to noise.
 
     Args:
-        schedule: such as `fj.CondOT()`, the schedule of the velocity field to be solved.
+        schedule: such as `fj.CondOT()`, the schedule of the velocity field to be solved. A network
+            that predicts anything else, such as the noise, goes through `fj.velocity` first.
 
     Returns:
         The step, for `solve` with a velocity field. Times lie within [0, 1].
 
     Raises:
         TypeError: schedule is not a schedule.
+        ValueError: in `solve`, if the field is seen to belong to another schedule, or times leave
+            [0, 1] or go forth and back.
 
     Example:
         >>> import jax.numpy as jnp
@@ -153,7 +156,8 @@ def exponential_euler(schedule: Any) -> Scheduled:
 
     Raises:
         TypeError: schedule is not a schedule; in `solve`, if it is given a plain field.
-        ValueError: in `solve`, if the diffusion is not a scalar.
+        ValueError: in `solve`, if the diffusion is not a scalar, the SDE is seen to belong to
+            another schedule, or times leave [0, 1].
 
     Example:
         >>> import jax

@@ -8,7 +8,7 @@ from flowjax.solve.loop import solve, trajectory
 from flowjax.solve.ode_steps import euler, heun, midpoint, rk4
 from flowjax.solve.reversible import Reversible, reversible_heun
 from flowjax.solve.sde_steps import SDE, euler_maruyama, milstein, stochastic_heun
-from flowjax.solve.stepper import Stepper, check_times, needs_noise
+from flowjax.solve.stepper import Stepper, check_call, needs_noise
 
 __all__ = [
     "SDE",
@@ -19,8 +19,8 @@ __all__ = [
     "Truncated",
     "brownian_increments",
     "brownian_path",
+    "check_call",
     "check_finite",
-    "check_times",
     "coarsen",
     "euler",
     "euler_maruyama",

@@ -16,7 +16,7 @@ from flowjax.solve.brownian import draw, increment, path_key, root_of_step
 from flowjax.solve.compiled import compiled
 from flowjax.solve.noise import Words, block_length
 from flowjax.solve.sde_steps import SDE
-from flowjax.solve.stepper import as_stepper, check_times
+from flowjax.solve.stepper import as_stepper, check_call
 
 
 def solve(
@@ -68,7 +68,8 @@ def solve(
             cannot be looked at; there the result is NaN); if noise is needed and
             not exactly one of key and increments is given, or none is needed and one is; if key
             is a batch of keys; if increments, a field's output or a step's output do not match
-            the state.
+            the state; if a field or a step that belongs to a schedule is given one of another,
+            or times that the schedule does not have.
 
     Example:
         >>> import jax, flowjax as fj
@@ -146,10 +147,10 @@ def _call(
 ) -> State:
     """What needs the values of the arguments, before all else is compiled."""
     if not isinstance(ts, jax.Array):
-        ts = jnp.asarray(ts)
+        ts = _check.as_times(ts)
     if isinstance(field_or_sde, SDE) or key is not None or increments is not None:
         _check.increasing(ts)
-    check_times(step, ts)
+    check_call(field_or_sde, step, ts)
     x0, args = _traced(x0), _traced(args)
     return _solve(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.core import Tracer
 
-from flowjax.solve.ode_steps import euler
-from flowjax.solve.sde_steps import euler_maruyama
+from flowjax.solve.ode_steps import euler, heun, rk4
+from flowjax.solve.sde_steps import SDE, euler_maruyama, stochastic_heun
 
 
 class Stepper(NamedTuple):
@@ -55,7 +55,8 @@ def as_stepper(step: Any, sde: bool) -> tuple[Stepper, bool]:
     if sde and not noisy:
         raise TypeError(
             f"step {name} is for an ODE: it takes no Brownian increment (dw has a default). "
-            f"For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw required."
+            f"For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw required; for "
+            f"one of with_noise there is exponential_euler too."
         )
     if isinstance(step, Stepper):
         return step, noisy
@@ -79,11 +80,38 @@ def needs_noise(step: Any, sde: bool) -> bool:
     return parameters[5].default is inspect.Parameter.empty
 
 
-def check_times(step: Any, ts: Any) -> None:
-    """Lets a step that has the method ``check_times(ts)`` refuse times, where they are concrete."""
-    check = getattr(_function(step), "check_times", None)
-    if check is not None and not isinstance(ts, Tracer):
-        check(np.asarray(ts))
+def check_call(field_or_sde: Any, step: Any, ts: Any) -> None:
+    """Lets a field (or the drift of an SDE) and a step refuse each other, and the times.
+
+    A step that has the method ``check_field(field)`` is shown the field, and one that has
+    ``check_times(ts)`` the times. A field that has ``check_times(ts, called)`` is shown them too,
+    and those among them at which the step calls it for certain. Times that are traced are not.
+    """
+    field = field_or_sde.drift if isinstance(field_or_sde, SDE) else field_or_sde
+    function = _function(step)
+    # Of the types: to bind a method of an equinox.Module takes longer than to run it.
+    of_field: Any = type(field)
+    of_step: Any = type(function)
+    if hasattr(of_step, "check_field"):
+        of_step.check_field(function, field)
+    by_step, by_field = hasattr(of_step, "check_times"), hasattr(of_field, "check_times")
+    if not (by_step or by_field) or isinstance(ts, Tracer):
+        return
+    times = np.asarray(ts).reshape(-1)
+    if times.size < 2:  # which the loop refuses
+        return
+    if by_step:
+        of_step.check_times(function, times)
+    if by_field:
+        of_field.check_times(field, times, times if _calls_at_the_end(step) else times[:-1])
+
+
+def _calls_at_the_end(step: Any) -> bool:
+    """Whether a step is known to call the field at the end of its interval too."""
+    if isinstance(step, Stepper):
+        # A step that is itself backward does at one end what it does at the other.
+        return step.symmetric
+    return step is heun or step is rk4 or step is stochastic_heun
 
 
 def _function(step: Any) -> Any:

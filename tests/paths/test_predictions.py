@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-from flowjax.paths.predictions import data_and_noise
 from tests.paths.schedule_oracles import (
     PREDICTIONS,
     SCHEDULES,
@@ -294,17 +293,6 @@ def test_a_noise_prediction_at_the_noise_end_of_the_variance_preserving_path(dty
     )
     expected = point.a_rate * data + point.s_rate * noise
     np.testing.assert_allclose(got, expected, atol=100 * np.finfo(dtype).eps)
-
-
-def test_the_pair_of_a_velocity_is_that_of_convert(x64):
-    x, u = np.random.default_rng().normal(size=(2, 3))
-    tree, value = ({"a": jnp.asarray(row), "b": (jnp.asarray(row[:2]),)} for row in (x, u))
-    for schedule in (fj.CondOT(), fj.SquareRoot()):
-        for t in (0.2, 1.0):
-            pair = data_and_noise(value, t, tree, schedule)
-            for target, got in zip(("data", "noise"), pair, strict=True):
-                expected = fj.convert(value, t, tree, schedule, source="velocity", target=target)
-                jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 def rounding(point, source, target, x, value):

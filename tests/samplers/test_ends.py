@@ -32,8 +32,9 @@ STEPS = {
     "ancestral": fj.ancestral,
     "dpmpp_2m_sde": fj.dpmpp_2m_sde,
     "exponential_euler": fj.exponential_euler,
+    "adams": lambda schedule: fj.adams(2),
 }
-QUIET = {"ddim", "dpmpp_2m", "unipc"}
+QUIET = {"ddim", "dpmpp_2m", "unipc", "adams"}
 
 
 @functools.cache
@@ -105,7 +106,7 @@ def test_the_spread_of_the_data_is_reached_with_more_steps(method, name, x64):
     assert error(name, fine, GRIDS[1]) < error(name, coarse, GRIDS[0]) / 5
 
 
-@every_step
+@pytest.mark.parametrize("method", [method for method in STEPS if method != "adams"])
 @every_schedule
 def test_the_mean_of_the_data_is_reached_exactly(method, name, x64):
     """At the mean the data are expected where they are, so that a step has nothing to err in.
@@ -117,3 +118,10 @@ def test_the_mean_of_the_data_is_reached_exactly(method, name, x64):
     for (values, _), n in zip(results_of(method, name), (COARSE, FINE), strict=True):
         tolerance = 1 / n**2 if name == "Polynomial" else 1e-12
         np.testing.assert_allclose(alpha * values[1] + values[2], 1, atol=tolerance)
+
+
+@every_schedule
+def test_adams_which_knows_no_schedule_reaches_the_mean_with_more_steps(name, x64):
+    alpha, _ = SCHEDULES[name](0.0)
+    coarse, fine = (abs(alpha * end[1] + end[2] - 1) for end, _ in results_of("adams", name))
+    assert fine < max(coarse / 5, 1e-12)

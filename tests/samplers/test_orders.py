@@ -22,20 +22,21 @@ def truth(ends):
     return start, oracles.exact_map(oracles.MIXTURE, SCHEDULE, *ends)(start)
 
 
-def error(step, n, ends, field=None):
-    """The largest error at the end of n equal steps."""
+def error(step, n, ends, field=None, grid=None):
+    """The largest error at the end of n steps, equal ones unless there is a grid."""
     start, expected = truth(ends)
     field = oracles.field_of(oracles.MIXTURE, SCHEDULE) if field is None else field
     increments = jnp.zeros(n) if isinstance(field, fj.SDE) else None
     ts = ends[0] + (ends[1] - ends[0]) * np.arange(n + 1) / n
     ts[-1] = ends[1]
+    ts = ts if grid is None else grid(n)
     solve = jax.vmap(lambda x: fj.solve(field, x, ts, step=step, increments=increments))
     return np.max(np.abs(np.asarray(solve(start)) - expected))
 
 
-def ratio(step, ends, n=100, field=None):
+def ratio(step, ends, n=100, field=None, grid=None):
     """By what twice as many steps divide the error."""
-    return error(step, n, ends, field) / error(step, 2 * n, ends, field)
+    return error(step, n, ends, field, grid) / error(step, 2 * n, ends, field, grid)
 
 
 def test_euler_of_200_steps_is_near_the_exact_map_and_of_order_1(x64):
@@ -60,6 +61,18 @@ def test_an_order_of_2_shows_inside_the_schedule(method, x64):
 
 def test_unipc_of_order_2_reaches_order_3_by_its_corrector_inside_the_schedule(x64):
     assert ratio(fj.unipc(SCHEDULE), INSIDE) == pytest.approx(8.0, abs=0.4)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_adams_is_of_one_order_more_than_its_predictor_on_the_beta_grid(order, x64):
+    """Whose first step is of a length like n^(-1/0.7), so that its error hardly matters yet."""
+    got = ratio(fj.adams(order), WHOLE, grid=fj.beta_grid)
+    assert np.log2(got) == pytest.approx(order + 1, abs=0.3)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_adams_is_of_order_3_on_a_uniform_grid_by_its_first_step(order, x64):
+    assert ratio(fj.adams(order), WHOLE) == pytest.approx(8.0, abs=0.8)
 
 
 @pytest.mark.parametrize("method", [fj.dpmpp_2m, fj.edm_heun])

@@ -93,9 +93,9 @@ def test_a_sample_is_the_same_whatever_it_is_drawn_with():
     assert len(np.unique(np.asarray(many))) == many.size
 
 
-@pytest.mark.parametrize("name", ["exponential_euler", "unipc"])
+@pytest.mark.parametrize("name", ["exponential_euler", "unipc", "adams"])
 def test_a_sample_is_a_solve_with_keys_of_its_own(name):
-    field, step = NOISY.get(name, (FIELD, fj.unipc(SCHEDULE)))
+    field, step = NOISY.get(name, (FIELD, fj.adams() if name == "adams" else fj.unipc(SCHEDULE)))
     key, ts = key_of(name), fj.uniform_grid(10)
     samples = fj.sample(key, field, init, ts, 5, step=step, batch_size=2)
     init_key, path_key = jax.random.split(jax.random.fold_in(key, 4))
@@ -213,7 +213,7 @@ def test_a_decreasing_grid_is_refused_where_noise_is_drawn():
         fj.solve(FIELD, X0, ts, step=fj.ancestral(SCHEDULE), key=jax.random.key(0))
 
 
-@pytest.mark.parametrize("make", [fj.ddim, fj.edm_heun])
+@pytest.mark.parametrize("make", [fj.ddim, fj.edm_heun, lambda schedule: fj.adams()])
 def test_a_field_of_another_shape_is_refused(make):
     with pytest.raises(ValueError, match="field output must have shape"):
         fj.solve(lambda t, x, args: x[0], X0, fj.uniform_grid(3), step=make(SCHEDULE))

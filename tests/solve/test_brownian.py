@@ -3,6 +3,7 @@
 Everything here goes through public functions and holds for any generator of the noise.
 """
 
+import functools
 import os
 import subprocess
 import sys
@@ -43,12 +44,15 @@ from tests.solve.random_checks import (
 # Nonuniform, and with steps whose square roots are not exact.
 TIMES = np.array([0.0, 0.01, 0.04, 0.3, 0.5, 1.25, 2.0], np.float32)
 STEPS = TIMES.size - 1
+# Whole vectors of a compiled loop, its remainder, both, and neither.
 SIZES = {
-    "float32": [1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33, 100, 1000],
-    "float64": [1, 8, 17],
+    "float32": [1, 7, 8, 33, 1000],
+    "float64": [1, 7, 33],
     "bfloat16": [7],
     "float16": [7],
 }
+# Twelve uneven steps.
+FINE = 1.5 * np.linspace(0, 1, 13) ** 2
 LARGEST = {"float32": 4099, "float64": 4099, "bfloat16": 33, "float16": 33}
 
 
@@ -106,12 +110,9 @@ def test_elements_are_counted_along_the_flattened_state():
     ("dtype", "size", "batch"),
     [
         ("float32", 33, 1),
-        ("float32", 33, 2),
         ("float32", 33, 7),
-        ("float32", 33, 64),
         ("float32", 1, 64),
-        ("float64", 7, 2),
-        ("float64", 7, 64),
+        ("float64", 7, 7),
     ],
     indirect=["dtype"],
 )
@@ -143,7 +144,7 @@ def test_a_path_is_the_same_to_rounding_when_nothing_is_compiled():
 
 @pytest.mark.parametrize(
     ("dtype", "size"),
-    [("float32", 1), ("float32", 7), ("float32", 1000), ("float64", 33)],
+    [("float32", 7), ("float32", 1000), ("float64", 33)],
     indirect=["dtype"],
 )
 def test_a_path_is_the_same_when_fused_with_what_uses_it(size, dtype):
@@ -289,7 +290,7 @@ BROWNIAN_MOTION = SDE(lambda t, x, args: 0 * x, lambda t, x, args: 1.0)
 
 @pytest.mark.parametrize(
     "adjoint",
-    [Checkpointed(), Checkpointed(segments=2), Checkpointed(segments=4), Direct(), Truncated(2)],
+    [Checkpointed(), Checkpointed(segments=4), Direct(), Truncated(2)],
     ids=repr,
 )
 def test_a_solve_draws_the_increments_of_its_key(adjoint):
@@ -301,15 +302,17 @@ def test_a_solve_draws_the_increments_of_its_key(adjoint):
     assert_same_bits(last, expected[-1])
 
 
-@pytest.mark.parametrize("steps", [1, 64, 127, 130])
+@pytest.mark.parametrize("steps", [1, 127, 262])
 def test_a_solve_draws_the_increments_of_its_key_for_any_number_of_steps(steps):
-    """However the loop cuts up its steps, here and under its checkpoints."""
+    """One step, an odd block of them, and two blocks and a part of one, here and under two levels
+    of checkpoints.
+    """
     ts = np.linspace(0, 1, steps + 1, dtype=np.float32)
-    key, x0 = key_of("steps"), jnp.zeros(7)
-    expected = increments(key, 7, ts=ts)
+    key, x0 = key_of("steps"), jnp.zeros(33)
+    expected = increments(key, 33, ts=ts)
     path = trajectory(BROWNIAN_MOTION, x0, ts, step=noise_alone, key=key)
     assert_same_bits(path[1:], expected)
-    if steps > 100:
+    if steps > 127:
         last = solve(BROWNIAN_MOTION, x0, ts, step=noise_alone, key=key)
         assert_same_bits(last, expected[-1])
 
@@ -317,7 +320,6 @@ def test_a_solve_draws_the_increments_of_its_key_for_any_number_of_steps(steps):
 STATES = {
     "a number": np.zeros(()),
     "rows of two": np.zeros((64, 2)),
-    "long rows": np.zeros((5, 2**13)),
     "short and long leaves": {"a": np.zeros(3), "b": [np.zeros(2**13), np.zeros((2, 1))]},
 }
 
@@ -341,7 +343,6 @@ def test_a_solve_draws_the_increments_of_its_key_for_any_state(like, dtype):
 @pytest.mark.parametrize(
     ("dtype", "size", "batch"),
     [
-        ("float32", 33, 1),
         ("float32", 33, 7),
         ("float32", 1, 64),
         ("float32", 2, 1000),
@@ -398,8 +399,6 @@ TREE = {"cell": np.ones((2, 2)), "positions": (np.full(7, 0.5), np.array(2.0))}
     ("dtype", "step", "sde", "x0"),
     [
         ("float32", euler_maruyama, ADDITIVE, np.ones(33)),
-        ("float32", euler_maruyama, ADDITIVE, TREE),
-        ("float32", euler_maruyama, MULTIPLICATIVE, np.ones(33)),
         ("float64", euler_maruyama, MULTIPLICATIVE, TREE),
         ("bfloat16", euler_maruyama, ADDITIVE, np.ones(33)),
         ("float32", milstein, MULTIPLICATIVE, TREE),
@@ -407,8 +406,6 @@ TREE = {"cell": np.ones((2, 2)), "positions": (np.full(7, 0.5), np.array(2.0))}
     ],
     ids=[
         "additive",
-        "additive, tree",
-        "multiplicative",
         "multiplicative, tree",
         "bfloat16",
         "milstein",
@@ -516,28 +513,29 @@ def test_a_path_that_does_not_start_at_zero_is_caught(brownian_paths):
         check_brownian_motion(brownian_paths + 1e-6)
 
 
-def test_a_path_is_the_running_sum_of_its_increments():
+@jax.jit
+def steps_and_path(key, ts):
+    like = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(())}
+    return brownian_increments(key, ts, like), brownian_path(key, ts, like)
+
+
+def test_a_path_is_the_running_sum_of_its_increments(x64):
     """In float64, where the order of summation shows in the last digits only."""
-    with enable_x64(True):
-        like = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(())}
-        path = brownian_path(key_of("sum"), TIMES, like)
-        steps = jax.tree.map(np.asarray, brownian_increments(key_of("sum"), TIMES, like))
-    for name in like:
-        assert path[name].shape == (TIMES.size, *like[name].shape)
-        np.testing.assert_array_equal(path[name][0], 0)
+    steps, path = steps_and_path(key_of("sum"), FINE)
+    for name, shape in (("a", (2, 3)), ("b", ())):
+        assert path[name].shape == (FINE.size, *shape)
+        np.testing.assert_array_equal(np.asarray(path[name])[0], 0)
         np.testing.assert_allclose(
-            path[name][1:], np.cumsum(steps[name], axis=0), rtol=1e-13, atol=1e-14
+            np.asarray(path[name])[1:], np.cumsum(steps[name], axis=0), rtol=1e-13, atol=1e-14
         )
 
 
 @pytest.mark.parametrize("k", [1, 3, 4, 12])
 def test_coarsened_increments_are_of_the_same_path_at_every_kth_time(k, x64):
-    ts = uniform_grid(12, 0.0, 1.5) ** 2
-    like = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(())}
-    coarse = coarsen(brownian_increments(key_of("coarse"), ts, like), k)
-    path = brownian_path(key_of("coarse"), ts, like)
-    for name in like:
-        assert coarse[name].shape == (12 // k, *like[name].shape)
+    steps, path = jax.tree.map(np.asarray, steps_and_path(key_of("coarse"), FINE))
+    coarse = jax.jit(coarsen, static_argnums=1)(steps, k)
+    for name in steps:
+        assert coarse[name].shape == (12 // k, *steps[name].shape[1:])
         np.testing.assert_allclose(
             np.cumsum(coarse[name], axis=0), path[name][::k][1:], rtol=1e-12, atol=1e-14
         )
@@ -659,6 +657,7 @@ STARTS = {
 COUNT = 2**20
 
 
+@functools.cache
 def draw_from_one_key_and_from_many(draw):
     """2^20 elements of one key, and one element of each of 2^20 keys, along the last axis."""
     one = draw(key_of("start"), (COUNT,))

@@ -80,10 +80,9 @@ def test_euler_maruyamas_gradients_on_geometric_brownian_motion_are_exact(adjoin
 def test_the_gradient_in_the_time_grid_passes_through_the_noise_of_a_key():
     """dW_k = sqrt(h_k) z_k with z fixed by the key: its rate in h_k is dW_k / (2 h_k)."""
     ts, args, key = uneven_grid(20), jnp.array([0.4, 0.7]), jax.random.key(5)
-    by_ts, by_args = jax.grad(
-        lambda ts, args: fj.solve(GEOMETRIC, 1.3, ts, args, key=key), argnums=(0, 1)
-    )(jnp.asarray(ts), args)
-    dws = np.asarray(fj.brownian_increments(key, jnp.asarray(ts), jnp.zeros(())))
+    end = lambda ts, args: fj.solve(GEOMETRIC, 1.3, ts, args, key=key)  # noqa: E731
+    by_ts, by_args = jax.jit(jax.grad(end, argnums=(0, 1)))(ts, args)
+    dws = np.asarray(fj.brownian_increments(key, ts, np.zeros(())))
     _, expected, expected_args, by_dw = exact_geometric_gradients(1.3, ts, *args, dws)
     by_h = by_dw * dws / (2 * np.diff(ts))
     expected = expected + np.concatenate([[0.0], by_h]) - np.concatenate([by_h, [0.0]])
@@ -107,7 +106,7 @@ def reward(x):
 
 
 def inner(a, b):
-    return jnp.vdot(ravel_pytree(a)[0], ravel_pytree(b)[0])
+    return sum(np.vdot(*leaves) for leaves in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
 @pytest.mark.parametrize(("n", "segments"), [(13, (1, 3, 7, 13)), (97, (None, 7))])
@@ -140,17 +139,19 @@ def test_forward_and_reverse_mode_agree(make, adjoint):
     sde, inputs = noisy_problem(20, make)
     generator = np.random.default_rng(11)
     random_like = lambda tree: leafwise(  # noqa: E731
-        lambda leaf: jnp.asarray(generator.standard_normal(leaf.shape)), tree
+        lambda leaf: generator.standard_normal(leaf.shape), tree
     )
 
     def path(inputs):
         x0, ts, args, increments = inputs
         return fj.trajectory(sde, x0, ts, args, increments=increments, adjoint=adjoint)
 
-    u = random_like(inputs)
-    out, forward = jax.jit(lambda inputs, u: jax.jvp(path, (inputs,), (u,)))(inputs, u)
-    v = random_like(out)
-    (backward,) = jax.jit(lambda inputs, v: jax.vjp(path, inputs)[1](v))(inputs, v)
+    @jax.jit
+    def both_modes(inputs, u, v):
+        return jax.jvp(path, (inputs,), (u,))[1], jax.vjp(path, inputs)[1](v)
+
+    u, v = random_like(inputs), random_like(jax.eval_shape(path, inputs))
+    forward, (backward,) = both_modes(inputs, u, v)
     np.testing.assert_allclose(inner(v, forward), inner(backward, u), rtol=1e-11)
 
 
@@ -165,14 +166,15 @@ def test_gradients_are_the_limits_of_finite_differences(step):
         x0, ts, args, increments = inputs
         return reward(fj.solve(equation, x0, ts, args, step=step, increments=increments))
 
-    value_and_gradient = jax.jit(jax.value_and_grad(end))
     flat, unflatten = ravel_pytree((x0, ts, args, increments))
+    flat = np.asarray(flat)
+    value_and_gradient = jax.jit(jax.value_and_grad(lambda flat: end(unflatten(flat))))
     direction = np.random.default_rng(2).standard_normal(flat.size)
-    direction = jnp.asarray(direction / np.linalg.norm(direction))
-    value = lambda e: value_and_gradient(unflatten(flat + e * direction))[0]  # noqa: E731
+    direction = direction / np.linalg.norm(direction)
+    value = lambda e: value_and_gradient(flat + e * direction)[0]  # noqa: E731
     difference = (value(1e-5) - value(-1e-5)) / 2e-5
-    gradient = ravel_pytree(value_and_gradient(unflatten(flat))[1])[0]
-    np.testing.assert_allclose(jnp.dot(gradient, direction), difference, rtol=1e-8, atol=1e-9)
+    gradient = value_and_gradient(flat)[1]
+    np.testing.assert_allclose(np.dot(gradient, direction), difference, rtol=1e-8, atol=1e-9)
 
 
 def test_second_derivatives_are_exact_in_any_mixture_of_modes():
@@ -228,7 +230,7 @@ def test_the_memory_of_a_stepper_is_differentiated_with_its_state():
             x, previous = x + h * (3 * now - previous) / 2, now
         return x
 
-    expected = jax.grad(written_out, argnums=(0, 1))(0.8, 1.3)
+    expected = jax.jit(jax.grad(written_out, argnums=(0, 1)))(0.8, 1.3)
     for adjoint in (fj.Checkpointed(), fj.Checkpointed(segments=3), fj.Direct()):
 
         def end(x0, r, adjoint=adjoint):
@@ -269,10 +271,14 @@ def test_truncated_is_the_gradient_by_hand_with_the_early_state_stopped(last):
         path = by_hand(*inputs, last)
         return 2 * reward(path[-1]) + reward(path)
 
-    expected = jax.grad(wanted)(inputs)
-    assert_close(jax.jit(jax.grad(by_flowjax))(inputs), expected, 1e-13)
-    direction = leafwise(jnp.cos, inputs)
-    _, forward = jax.jit(lambda u: jax.jvp(by_flowjax, (inputs,), (u,)))(direction)
+    @jax.jit
+    def both_modes(inputs, u):
+        return jax.grad(by_flowjax)(inputs), jax.jvp(by_flowjax, (inputs,), (u,))[1]
+
+    expected = jax.jit(jax.grad(wanted))(inputs)
+    direction = leafwise(np.cos, inputs)
+    gradient, forward = both_modes(inputs, direction)
+    assert_close(gradient, expected, 1e-13)
     np.testing.assert_allclose(forward, inner(expected, direction), rtol=1e-12)
     assert not np.any(expected[0])
 
@@ -378,7 +384,7 @@ def test_the_gradient_of_a_vmap_is_the_vmap_of_the_gradient():
 
     (each_x0, each_args), (total_x0, total_args) = both_ways(x0s, args)
     assert_close(total_x0, each_x0, 1e-13)
-    assert_close(total_args, leafwise(lambda leaf: jnp.sum(leaf, axis=0), each_args), 1e-13)
+    assert_close(total_args, leafwise(lambda leaf: np.sum(leaf, axis=0), each_args), 1e-13)
 
 
 # Checkpointing stores states, not what the field computes on the way.
@@ -387,15 +393,18 @@ def test_the_gradient_of_a_vmap_is_the_vmap_of_the_gradient():
 @functools.cache
 def gradient_bytes(adjoint, n, width=64, batch=256):
     """Temporary memory of the compiled gradient through a network with two hidden layers."""
-    field = eqx.nn.MLP(2, 2, width, 2, activation=jnp.tanh, key=jax.random.key(0))
+    # Shapes are all that a compilation needs.
+    field = eqx.filter_eval_shape(
+        lambda: eqx.nn.MLP(2, 2, width, 2, activation=jnp.tanh, key=jax.random.key(0))
+    )
 
     def loss(field, x0):
         velocity = lambda t, x, args: jax.vmap(field)(x)  # noqa: E731
         return jnp.sum(fj.solve(velocity, x0, fj.uniform_grid(n), adjoint=adjoint) ** 2)
 
-    arrays, static = eqx.partition(field, eqx.is_array)
+    arrays, static = eqx.partition(field, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     gradient = jax.jit(jax.grad(lambda arrays, x0: loss(eqx.combine(arrays, static), x0)))
-    analysis = gradient.lower(arrays, jnp.zeros((batch, 2))).compile().memory_analysis()
+    analysis = gradient.lower(arrays, np.zeros((batch, 2))).compile().memory_analysis()
     if analysis is None:
         pytest.skip("this jaxlib does not report the memory of a compiled program")
     return analysis.temp_size_in_bytes

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.solve import SDE, euler_maruyama, milstein, solve, stochastic_heun, trajectory
+from flowjax.solve import (
+    SDE,
+    brownian_increments,
+    euler_maruyama,
+    milstein,
+    solve,
+    stochastic_heun,
+    trajectory,
+)
 from tests.solve.random_checks import (
     assert_mean,
     assert_near,
@@ -61,7 +69,7 @@ MU, SIGMA = 0.3, 0.4
 
 def check_ornstein_uhlenbeck(simulate):
     """Mean, variance, and the covariance of the states at two times. 23 numbers: 1.3e-5."""
-    path = simulate(euler_maruyama, OU, jnp.full(ELEMENTS, 1.5), keys_of("ou", SAMPLES))
+    path = simulate(euler_maruyama, OU, np.full(ELEMENTS, 1.5, np.float32), keys_of("ou", SAMPLES))
     mean, variance = linear_moments(-1.3, 0.0, lambda t: 0.7, 1.5)
     check_gaussian_moments(path, mean, variance, "OU")
     x = path - mean[:, None, None]
@@ -74,7 +82,9 @@ def check_ornstein_uhlenbeck(simulate):
 
 def check_additive_noise_that_depends_on_time(simulate):
     """Linear drift with a constant, diffusion 0.3 + t. 16 numbers: 9e-6."""
-    path = simulate(euler_maruyama, TIME_DEPENDENT, jnp.zeros(ELEMENTS), keys_of("time", SAMPLES))
+    path = simulate(
+        euler_maruyama, TIME_DEPENDENT, np.zeros(ELEMENTS, np.float32), keys_of("time", SAMPLES)
+    )
     mean, variance = linear_moments(-0.8, 0.4, lambda t: 0.3 + t, 0.0)
     check_gaussian_moments(path, mean, variance, "time-dependent noise")
 
@@ -109,7 +119,7 @@ def stochastic_heun_factor(m, v):
 
 def check_geometric_brownian_motion(simulate, step, factor_of):
     """E X and E X^2 at each time, and three moments of each factor. 40 numbers: 2e-5."""
-    path = simulate(step, GBM, jnp.full(ELEMENTS, 1.2), keys_of("gbm", SAMPLES))
+    path = simulate(step, GBM, np.full(ELEMENTS, 1.2, np.float32), keys_of("gbm", SAMPLES))
     first, second = 1.2, 1.2**2
     for i, h in enumerate(H):
         v = SIGMA**2 * h
@@ -143,7 +153,7 @@ def check_samples_are_independent(simulate):
 
     9 numbers: 5e-6.
     """
-    path = simulate(euler_maruyama, OU, jnp.full(ELEMENTS, 1.5), keys_of("ou", SAMPLES))
+    path = simulate(euler_maruyama, OU, np.full(ELEMENTS, 1.5, np.float32), keys_of("ou", SAMPLES))
     mean, variance = linear_moments(-1.3, 0.0, lambda t: 0.7, 1.5)
     z = (path[-1] - mean[-1]) / np.sqrt(variance[-1])
     assert_uncorrelated(z[:-1], z[1:], "neighbouring samples")
@@ -220,9 +230,25 @@ def test_the_end_of_a_solve_has_the_moments_of_the_end_of_its_trajectory():
 # --- planted bugs ---------------------------------------------------------------------------------
 
 
+def on_increments(step, sde, x0, dw):
+    """The states at all times: (times, samples, elements)."""
+    ts = TIMES.astype(np.float32)
+    run = jax.vmap(lambda dw: trajectory(sde, x0, ts, step=step, increments=dw), out_axes=1)
+    return np.asarray(run(dw), np.float64)
+
+
+@jax.jit
+@jax.vmap
+def increments_of(key):
+    return brownian_increments(key, TIMES.astype(np.float32), jnp.zeros(ELEMENTS))
+
+
 def with_step(planted):
-    """Simulates with the planted step in place of the one asked for."""
-    return lambda step, sde, x0, keys: simulate(planted, sde, x0, keys)
+    """Simulates with the planted step in place of the one asked for.
+
+    On the keys' increments, drawn before: a program without a generator in it compiles faster.
+    """
+    return lambda step, sde, x0, keys: on_increments(planted, sde, x0, increments_of(keys))
 
 
 def root_of_the_step_in_the_drift(sde, t0, t1, x, args, dw):
@@ -281,11 +307,7 @@ def given_increments(planted):
     def run(step, sde, x0, keys):
         z = np.random.default_rng(0).normal(size=(SAMPLES, STEPS, ELEMENTS))
         dw = (planted(z) * np.sqrt(H)[:, None]).astype(np.float32)
-        solved = jax.vmap(
-            lambda dw: trajectory(sde, x0, TIMES.astype(np.float32), step=step, increments=dw),
-            out_axes=1,
-        )
-        return np.asarray(solved(dw), np.float64)
+        return on_increments(step, sde, x0, dw)
 
     return run
 

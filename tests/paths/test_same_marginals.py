@@ -15,6 +15,7 @@ import pytest
 
 import flowjax as fj
 from tests.paths.schedule_oracles import SCHEDULES, complex_step
+from tests.samplers.schedules import OneOf
 from tests.solve.random_checks import assert_near, keys_of
 
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
@@ -67,30 +68,41 @@ def make(schedule, weights, noise_until=None):
     return fj.with_noise(velocity_of(schedule), schedule, amount, noise_until=noise_until)
 
 
-def values_of(schedule, times, xs):
-    """Drift, (times, amounts, xs), and diffusion, (times, amounts), of every kind of noise.
+ALL = tuple(schedule for schedule, _ in SCHEDULES.values())
 
-    Not compiled: the operations are the same for all schedules, and compile once.
-    """
 
-    def values(t, weights, x):
+def number_of(name):
+    return list(SCHEDULES).index(name)
+
+
+@jax.jit
+def compiled_values(index, times, weights, xs):
+    """One program for all schedules: the number of one is an argument."""
+    schedule = OneOf(index, ALL)
+
+    def values(weights, t, x):
         sde = make(schedule, weights)
         return sde.drift(t, x, None), sde.diffusion(t, x, None)
 
-    for axes in ((None, None, 0), (None, 0, None), (0, None, None)):
-        values = jax.vmap(values, axes)
-    weights = jnp.asarray(list(AMOUNTS.values()))
-    drift, diffusion = values(jnp.asarray(times), weights, jnp.asarray(xs))
+    over_xs = jax.vmap(values, (None, None, 0))
+    # A scan over the times, so that the switch between schedules stays one.
+    return jax.lax.map(lambda t: jax.vmap(over_xs, (0, None, None))(weights, t, xs), times)
+
+
+def values_of(name, times, xs):
+    """Drift, (times, amounts, xs), and diffusion, (times, amounts), of every kind of noise."""
+    weights = np.array(list(AMOUNTS.values()))
+    drift, diffusion = compiled_values(number_of(name), times, weights, xs)
     return np.asarray(drift), np.asarray(diffusion)[..., 0]
 
 
 @every_schedule
 def test_drift_and_diffusion_are_the_closed_forms(name, x64):
     """At both ends too. Polynomial at t = 0 has a score that its velocity alone does not tell."""
-    schedule, formulas = SCHEDULES[name]
+    _, formulas = SCHEDULES[name]
     xs = np.array([-0.3, 1.1])
 
-    drift, diffusion = values_of(schedule, TIMES, xs)
+    drift, diffusion = values_of(name, TIMES, xs)
     for i, t in enumerate(TIMES):
         for j, weights in enumerate(AMOUNTS.values()):
             g = amount(formulas, weights, t)
@@ -124,19 +136,31 @@ def discrete_moments(formulas, weights, noise_from=lambda t: False):
 SAMPLES = 2**16
 
 
-@functools.cache
-def simulate(name, plant=lambda sde, schedule: sde, noise_until=None):
-    """Samples at all times, (amounts, times, samples): every kind of noise in one compilation."""
-    schedule, formulas = SCHEDULES[name]
-    m, v, _, _ = marginal(formulas, np.float64(0))
-    key, start_key = keys_of(f"same marginals {name}", 2)
-    x0 = m + np.sqrt(v) * jax.random.normal(start_key, (SAMPLES,))
+def unchanged(sde, schedule):
+    return sde
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compiled_paths(plant, index, noise_until, m, v, weights, keys):
+    """One program for all schedules."""
+    schedule = OneOf(index, ALL)
+    x0 = m + jnp.sqrt(v) * jax.random.normal(keys[1], (SAMPLES,))
 
     def one(weights):
         sde = plant(make_of_state(schedule, weights, noise_until), schedule)
-        return fj.trajectory(sde, x0, jnp.asarray(TIMES, jnp.float32), key=key)
+        return fj.trajectory(sde, x0, jnp.asarray(TIMES, jnp.float32), key=keys[0])
 
-    return jax.jit(jax.vmap(one))(jnp.asarray(list(AMOUNTS.values())))
+    return jax.vmap(one)(weights)
+
+
+@functools.cache
+def simulate(name, plant=unchanged, noise_until=None):
+    """Samples at all times, (amounts, times, samples), of every kind of noise."""
+    m, v, _, _ = marginal(SCHEDULES[name][1], np.float64(0))
+    weights = np.array(list(AMOUNTS.values()), np.float32)
+    keys = keys_of(f"same marginals {name}", 2)
+    start = np.float32(m), np.float32(v)
+    return compiled_paths(plant, number_of(name), noise_until, *start, weights, keys)
 
 
 def make_of_state(schedule, weights, noise_until):
@@ -205,12 +229,14 @@ def test_in_the_limit_of_small_steps_the_marginals_are_those_of_the_flow(name, x
     The error of Euler-Maruyama's moments is of order 1, so halving the step halves it, and
     2 fine - coarse is better by an order.
     """
-    schedule, formulas = SCHEDULES[name]
-    end = 0.9
+    _, formulas = SCHEDULES[name]
+    end, most = 0.9, 2000
+    times = START + (end - START) / most * np.arange(most)
+    drift_at_all, g_at_all = values_of(name, times, np.array([0.0, 1.0]))
 
     def moments(n):
-        h = (end - START) / n
-        drift, g = values_of(schedule, START + h * np.arange(n), np.array([0.0, 1.0]))
+        h, stride = (end - START) / n, most // n
+        drift, g = drift_at_all[::stride], g_at_all[::stride]
         a, b = drift[..., 1] - drift[..., 0], drift[..., 0]
         m, v, _, _ = marginal(formulas, START)
         for i in range(n):
@@ -218,7 +244,7 @@ def test_in_the_limit_of_small_steps_the_marginals_are_those_of_the_flow(name, x
         return np.array([m, v])
 
     expected = np.array(marginal(formulas, np.float64(end))[:2])[:, None]
-    coarse, fine = moments(1000), moments(2000)
+    coarse, fine = moments(most // 2), moments(most)
     errors = [np.abs(it / expected - 1) for it in (coarse, fine, 2 * fine - coarse)]
     assert np.all(errors[1] < 0.05)
     assert np.all((errors[1] < 0.6 * errors[0]) | (errors[1] < 1e-5))
@@ -230,25 +256,33 @@ def test_in_the_limit_of_small_steps_the_marginals_are_those_of_the_flow(name, x
 
 def test_memoryless_noise_for_cond_ot_is_its_formula(x64):
     t = np.linspace(0.01, 1, 12)
-    g = jax.vmap(fj.memoryless(fj.CondOT()))(t)
+    g = jax.jit(jax.vmap(fj.memoryless(fj.CondOT())))(t)
     np.testing.assert_allclose(g, np.sqrt(2 * (1 - t) / t), rtol=1e-12)
+
+
+@jax.jit
+def memoryless_and_slope(index, times):
+    return jax.lax.map(jax.value_and_grad(fj.memoryless(OneOf(index, ALL))), times)
 
 
 @every_schedule
 def test_memoryless_noise_is_finite_with_its_gradient_at_both_ends(name, x64):
-    slope = jax.vmap(jax.value_and_grad(fj.memoryless(SCHEDULES[name][0])))
-    assert np.all(np.isfinite(slope(jnp.array([0.0, 0.005, 0.5, 1.0]))))
-    assert fj.memoryless(SCHEDULES[name][0])(0.0) == fj.memoryless(SCHEDULES[name][0])(0.01)
+    times = np.array([0.0, 0.005, 0.01, 0.5, 1.0])
+    g, slope = memoryless_and_slope(number_of(name), times)
+    assert np.all(np.isfinite(g))
+    assert np.all(np.isfinite(slope))
+    assert g[0] == g[2]
 
 
 def test_the_memoryless_drift_is_twice_the_velocity_less_the_growth_of_the_signal(x64):
     schedule, formulas = SCHEDULES["Trigonometric"]
     sde = fj.with_noise(velocity_of(schedule), schedule, fj.memoryless(schedule))
+    both = jax.jit(lambda t, x: (velocity_of(schedule)(t, x, None), sde.drift(t, x, None)))
     for t in (0.1, 0.5, 0.9):
         point, x = formulas(t), 0.4
-        u = velocity_of(schedule)(t, x, None)
+        u, drift = both(t, x)
         expected = 2 * u - point.a_rate / point.a * x
-        np.testing.assert_allclose(sde.drift(t, x, None), expected, rtol=1e-12)
+        np.testing.assert_allclose(drift, expected, rtol=1e-12)
 
 
 def test_the_memoryless_end_is_independent_of_the_start():
@@ -299,13 +333,17 @@ def test_constant_noise_blows_up_near_a_point_unless_it_ends_before():
 
 def test_a_number_and_a_function_of_time_say_the_same(x64):
     velocity = velocity_of(fj.VariancePreserving())
+
+    def values(t, g):
+        sde = fj.with_noise(velocity, fj.VariancePreserving(), g)
+        return sde.drift(t, 0.3, None), sde.diffusion(t, 0.3, None)
+
+    of_all_three = jax.jit(lambda t: [values(t, g) for g in (2.0, lambda t: 2.0, 2)])
+
     for t in (0.0, 0.4, 1.0):
-        number, function, integer = (
-            fj.with_noise(velocity, fj.VariancePreserving(), g) for g in (2.0, lambda t: 2.0, 2)
-        )
-        for other in (function, integer):
-            assert number.drift(t, 0.3, None) == other.drift(t, 0.3, None)
-            assert number.diffusion(t, 0.3, None) == other.diffusion(t, 0.3, None) == 2
+        number, *others = of_all_three(t)
+        assert number[1] == 2
+        assert others == [number, number]
 
 
 def test_gradients_reach_the_velocity_the_schedule_and_the_noise(x64):
@@ -332,8 +370,8 @@ def test_gradients_reach_the_velocity_the_schedule_and_the_noise(x64):
         return x
 
     given = (0.8, 12.0, 0.6)
-    np.testing.assert_allclose(end(*given), by_hand(*given), rtol=1e-12)
-    slopes = jax.grad(end, argnums=(0, 1, 2))(*given)
+    value, slopes = jax.jit(jax.value_and_grad(end, argnums=(0, 1, 2)))(*given)
+    np.testing.assert_allclose(value, by_hand(*given), rtol=1e-12)
     for i, slope in enumerate(slopes):
         moved = lambda z, i=i: by_hand(*given[:i], z, *given[i + 1 :])  # noqa: E731
         np.testing.assert_allclose(slope, complex_step(moved, given[i]), rtol=1e-10)

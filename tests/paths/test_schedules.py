@@ -2,6 +2,7 @@
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,9 @@ from tests.paths.schedule_oracles import (
     OwnTrigonometric,
     complex_step,
 )
+from tests.samplers.schedules import OneOf
 
+ALL = tuple(schedule for schedule, _ in SCHEDULES.values())
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 # The oracle's own rounding, 1 - t^n near t = 1, stays below the tolerance at these.
 TIMES = np.array([0.0, 1e-3, 0.1, 0.3, 0.5, 0.51, 0.8, 0.99, 1.0])
@@ -39,19 +42,34 @@ def functions(schedule, t):
     }
 
 
+@jax.jit
+def compiled_values(index, schedules, times):
+    """One program for all schedules: the number of one is an argument."""
+    return jax.lax.map(lambda t: functions(OneOf(index, schedules), t), times)
+
+
+@jax.jit
+def compiled_slopes(index, schedules, times):
+    def of(schedules, t):
+        return functions(OneOf(index, schedules), t)
+
+    return jax.lax.map(lambda t: jax.jacrev(of, argnums=(0, 1))(schedules, t), times)
+
+
 @functools.cache
 def values_and_slopes(schedule, dtype):
-    """At the times; the derivatives, in 64 bits alone, are those in the parameters and in time.
-
-    Nothing is compiled: the operations are the same for all schedules, and compile once.
-    """
-    t = jnp.asarray(TIMES, dtype)
-    schedule = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), schedule)
-    slopes = jax.vmap(jax.jacrev(functions, argnums=(0, 1)), in_axes=(None, 0))
-    slopes_of = slopes(schedule, t) if dtype == jnp.float64 else {}
-    values, slopes_of = jax.tree.map(np.asarray, (functions(schedule, t), slopes_of))
-    in_parameters = {key: jax.tree.leaves(value[0]) for key, value in slopes_of.items()}
-    return values, in_parameters, {key: value[1] for key, value in slopes_of.items()}
+    """At the times; the derivatives, in 64 bits alone, are those in the parameters and in time."""
+    index = [type(one) for one in ALL].index(type(schedule))
+    schedules = (*ALL[:index], schedule, *ALL[index + 1 :])
+    given = (
+        index,
+        jax.tree.map(lambda leaf: np.asarray(leaf, dtype), schedules),
+        TIMES.astype(dtype),
+    )
+    values = jax.tree.map(np.asarray, compiled_values(*given))
+    slopes = jax.tree.map(np.asarray, compiled_slopes(*given)) if dtype == jnp.float64 else {}
+    in_parameters = {key: jax.tree.leaves(value[0][index]) for key, value in slopes.items()}
+    return values, in_parameters, {key: value[1] for key, value in slopes.items()}
 
 
 def evaluated(name, dtype):
@@ -156,26 +174,33 @@ def test_time_at_inverts_log_snr_to_rounding(name, dtype):
         np.testing.assert_allclose(slope["round trip"][1:-1], 1, rtol=1e-12)
 
 
+@jax.jit
+def compiled_time_at(index, ratios):
+    """The times, and their derivatives in the ratio."""
+    return jax.lax.map(jax.value_and_grad(OneOf(index, ALL).time_at), ratios)
+
+
 @every_schedule
 def test_time_at_solves_for_the_ratio_it_is_given(name, x64):
     """Not through log_snr: the formulas at the time must have the ratio."""
-    schedule, formulas = SCHEDULES[name]
+    formulas = SCHEDULES[name][1]
     reach = np.clip(
         [-1e3, 1e3], *np.asarray(evaluated(name, jnp.dtype(jnp.float64))["log_snr"])[[0, -1]]
     )
-    for snr in np.linspace(max(reach[0], -6) + 0.01, min(reach[1], 6) - 0.01, 7):
-        point = formulas(float(schedule.time_at(snr)))
+    ratios = np.linspace(max(reach[0], -6) + 0.01, min(reach[1], 6) - 0.01, 7)
+    times, _ = compiled_time_at(list(SCHEDULES).index(name), ratios)
+    for snr, t in zip(ratios, times, strict=True):
+        point = formulas(float(t))
         np.testing.assert_allclose(2 * np.log(point.a) - np.log(point.s2), snr, atol=1e-11)
 
 
 @every_schedule
 def test_ratios_out_of_reach_are_clipped_and_have_no_derivative(name):
-    schedule = SCHEDULES[name][0]
-    value_and_slope = jax.vmap(jax.value_and_grad(lambda snr: schedule.time_at(snr)))
-    times, rates = value_and_slope(jnp.array([-np.inf, -1e4, 1e4, np.inf]))
+    ratios = np.array([-np.inf, -1e4, 1e4, np.inf], np.float32)
+    times, rates = map(np.asarray, compiled_time_at(list(SCHEDULES).index(name), ratios))
     np.testing.assert_allclose(times, [0, 0, 1, 1], atol=1e-7)
     assert (times[0], times[-1]) == (0, 1)
-    np.testing.assert_array_equal(rates[jnp.array([0, 3])], 0)
+    np.testing.assert_array_equal(rates[[0, 3]], 0)
     assert np.all(np.isfinite(rates))
 
 
@@ -190,7 +215,7 @@ def test_all_derivatives_are_finite_at_both_ends(name, x64):
 @pytest.mark.parametrize("name", ROOTS)
 def test_where_sigma_falls_like_a_root_its_square_has_the_derivative(name, x64):
     schedule, formulas = SCHEDULES[name]
-    slope = jax.vmap(jax.grad(schedule.variance))(jnp.asarray(TIMES))
+    slope = jax.jit(jax.vmap(jax.grad(schedule.variance)))(TIMES)
     np.testing.assert_allclose(slope, 2 * formulas(TIMES).r, rtol=1e-12)
 
 
@@ -214,20 +239,22 @@ def test_the_derivatives_in_the_parameters_are_those_of_the_formulas(x64):
             ]
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
     # Polynomial: d t^n / dn = t^n log t; EDM: linear.
-    slope = jax.grad(lambda n: fj.Polynomial(n)(0.3)[0])(2.0)
+    slope = jax.jit(jax.grad(lambda n: fj.Polynomial(n)(0.3)[0]))(2.0)
     np.testing.assert_allclose(slope, 0.3**2 * np.log(0.3), rtol=1e-13)
-    np.testing.assert_allclose(jax.grad(lambda s: fj.EDM(s)(0.25)[1])(3.0), 0.75, rtol=1e-15)
+    slope = jax.jit(jax.grad(lambda s: fj.EDM(s)(0.25)[1]))(3.0)
+    np.testing.assert_allclose(slope, 0.75, rtol=1e-15)
 
 
 def test_a_parameter_is_a_number_or_an_array_with_the_same_result():
-    t = jnp.linspace(0, 1, 5)
+    t = np.linspace(0, 1, 5, dtype=np.float32)
+    evaluate = eqx.filter_jit(lambda schedule, t: schedule(t))
     for of_numbers, of_arrays in (
         (fj.VariancePreserving(0.2, 10), fj.VariancePreserving(jnp.float32(0.2), np.float32(10))),
         (fj.VarianceExploding(0.1, 5), fj.VarianceExploding(jnp.array(0.1), jnp.array(5))),
         (fj.Polynomial(2), fj.Polynomial(jnp.array(2.0))),
         (fj.EDM(80), fj.EDM(jnp.float32(80))),
     ):
-        for got, expected in zip(of_arrays(t), of_numbers(t), strict=True):
+        for got, expected in zip(evaluate(of_arrays, t), evaluate(of_numbers, t), strict=True):
             assert got.dtype == jnp.float32
             np.testing.assert_allclose(got, expected, rtol=1e-6)
 
@@ -251,8 +278,8 @@ def test_a_time_of_16_bits_is_computed_in_32(name):
 
 
 def test_an_integer_time_becomes_the_default_float(dtype):
-    for schedule, _ in SCHEDULES.values():
-        for value in (*schedule(0), *schedule.rates(1)):
+    for schedule in ALL:
+        for value in jax.eval_shape(lambda s=schedule: (*s(0), *s.rates(1))):
             assert value.dtype == dtype
 
 

@@ -24,7 +24,7 @@ every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 
 @every_schedule
-@pytest.mark.parametrize(("n", "rho"), [(1, 7.0), (2, 7.0), (18, 7.0), (40, 3.0)])
+@pytest.mark.parametrize(("n", "rho"), [(1, 7.0), (2, 7.0), (18, 7.0), (18, 3.0)])
 def test_the_karras_grid_has_the_noise_levels_of_its_formula(name, n, rho, dtype):
     got = fj.karras_grid(n, SCHEDULES[name], sigma_min=0.01, sigma_max=60.0, rho=rho)
     share = np.arange(n) / max(n - 1, 1)
@@ -51,7 +51,7 @@ def test_a_level_above_the_schedule_is_its_start():
 
 
 @every_schedule
-@pytest.mark.parametrize("n", [1, 2, 20])
+@pytest.mark.parametrize("n", [1, 2, 18])
 def test_the_log_snr_grid_is_evenly_spaced_in_it(name, n, dtype):
     schedule = SCHEDULES[name]
     got = fj.log_snr_grid(n, schedule, -6.0, 7.0)
@@ -64,7 +64,7 @@ def test_the_log_snr_grid_is_evenly_spaced_in_it(name, n, dtype):
 
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("n", [1, 5, 50])
+@pytest.mark.parametrize("n", [1, 2, 18])
 def test_the_shifted_grid_is_the_papers_in_the_papers_time(n, shift, dtype):
     got = fj.shifted_grid(n, shift)
     paper = np.arange(n, -1, -1) / n  # 1 is noise

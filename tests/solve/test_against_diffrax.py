@@ -17,6 +17,7 @@ from typing import ClassVar
 import diffrax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -110,9 +111,15 @@ def gradient_by_forward_mode(function, inputs):
     along = jax.jit(
         lambda flat, tangent: jax.jvp(lambda v: function(unflatten(v)), (flat,), (tangent,))
     )
-    results = [along(flat, direction) for direction in jnp.eye(flat.size)]
+    results = [along(flat, direction) for direction in np.eye(flat.size)]
     (_, value), _ = results[0]
-    return value, unflatten(jnp.stack([tangent for _, (tangent, _) in results]))
+    leaves, structure = jax.tree.flatten(inputs)
+    parts = np.split(
+        np.array([tangent for _, (tangent, _) in results]),
+        np.cumsum([leaf.size for leaf in leaves])[:-1],
+    )
+    parts = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    return value, jax.tree.unflatten(structure, parts)
 
 
 def inputs_of(state):

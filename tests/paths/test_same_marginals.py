@@ -140,10 +140,10 @@ def unchanged(sde, schedule):
     return sde
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def compiled_paths(plant, index, noise_until, m, v, weights, keys):
-    """One program for all schedules."""
-    schedule = OneOf(index, ALL)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def compiled_paths(plant, schedules, index, noise_until, m, v, weights, keys):
+    """One program for several schedules."""
+    schedule = OneOf(index, schedules)
     x0 = m + jnp.sqrt(v) * jax.random.normal(keys[1], (SAMPLES,))
 
     def one(weights):
@@ -159,8 +159,10 @@ def simulate(name, plant=unchanged, noise_until=None):
     m, v, _, _ = marginal(SCHEDULES[name][1], np.float64(0))
     weights = np.array(list(AMOUNTS.values()), np.float32)
     keys = keys_of(f"same marginals {name}", 2)
-    start = np.float32(m), np.float32(v)
-    return compiled_paths(plant, number_of(name), noise_until, *start, weights, keys)
+    given = noise_until, np.float32(m), np.float32(v), weights, keys
+    if plant is unchanged and noise_until is None:
+        return compiled_paths(plant, ALL, number_of(name), *given)
+    return compiled_paths(plant, (SCHEDULES[name][0],), 0, *given)
 
 
 def make_of_state(schedule, weights, noise_until):

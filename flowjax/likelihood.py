@@ -1,8 +1,7 @@
 """Log densities of the samples of a flow."""
 
-import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,14 +12,12 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from flowjax import _check
+from flowjax._newton import norm, root
 from flowjax._types import Field, Scalar, State, computing_dtype
 from flowjax.solve import SDE, Checkpointed, brownian_increments, check_call, euler, rk4, solve
 
 # Directions pushed through the Jacobian at once: fewer take time, more take memory.
 _AT_ONCE = 64
-
-# Of Newton's method, in one step of "discrete": the median is 2, and 30 solved the hardest.
-_MAX_TRIES = 50
 
 
 def log_likelihood(
@@ -179,74 +176,13 @@ def _inverse_euler(
         velocity, _ = field(t1, (_like(y, x), log_volume), args)
         return y + h * _flat(velocity, dtype) - end
 
-    def tangent_solve(linear: Callable, b: Array) -> Array:
-        return jnp.linalg.solve(jax.jacfwd(linear)(b), b)
-
-    newton = functools.partial(_newton, eps=eps)
-    y = jax.lax.custom_root(residual, end, newton, tangent_solve)
-    distance, jacobian = _value_and_jacobian(residual, y)
+    y, jacobian, found = root(residual, end, eps)
     sign, log_determinant = jnp.linalg.slogdet(jacobian)
-    found = _norm(distance) <= _small(jacobian, y, end, eps)
-    rounding = eps * (1 + _norm(jacobian)) * _norm(jnp.linalg.inv(jacobian))
+    rounding = eps * (1 + norm(jacobian)) * norm(jnp.linalg.inv(jacobian))
     regular = (sign > 0) & (rounding < 0.1)
     # As a factor, NaN reaches the gradient too.
     valid = jnp.where(found & regular, 1.0, jnp.nan).astype(dtype)
     return _like(valid * y, x), valid * (log_volume - log_determinant)
-
-
-class _Search(NamedTuple):
-    """The best point of the Newton iteration, and the part of its Newton step to try next."""
-
-    y: Array
-    distance: Array
-    small: Array
-    newton_step: Array
-    part: Array
-    tries: Array
-    finished: Array
-
-
-def _newton(residual: Callable, end: Array, eps: float) -> Array:
-    """The root by Newton's method, each step halved until it reduces the residual.
-
-    The iteration ends where the residual is one of rounding, or is small and no longer halved.
-    """
-
-    def iterate(at: _Search) -> _Search:
-        y = at.y - at.part * at.newton_step
-        value, jacobian = _value_and_jacobian(residual, y)
-        distance = _norm(value)
-        stagnant = at.small & ~(distance < at.distance / 2)
-        finished = stagnant | (distance <= 2 * eps * (_norm(y) + _norm(end)))
-        small = distance <= _small(jacobian, y, end, eps)
-        better = distance <= (1 - at.part / 4) * at.distance
-        step, longer = jnp.linalg.solve(jacobian, value), jnp.minimum(2 * at.part, 1)
-        taken = _Search(y, distance, small, step, longer, at.tries + 1, finished)
-        refused = at._replace(part=at.part / 2, tries=taken.tries, finished=finished)
-        return jax.tree.map(lambda new, old: jnp.where(better, new, old), taken, refused)
-
-    def going(at: _Search) -> Array:
-        return ~at.finished & (at.tries < _MAX_TRIES)
-
-    one, no = jnp.ones((), end.dtype), jnp.zeros((), bool)
-    hopeless = jnp.any(jnp.isnan(end))
-    first = _Search(end, jnp.inf * one, no, jnp.zeros_like(end), one, jnp.int32(0), hopeless)
-    return jax.lax.while_loop(going, iterate, first).y
-
-
-def _small(jacobian: Array, y: Array, end: Array, eps: float) -> Array:
-    """How far from zero the residual of a root may be: what rounding makes of it, and more."""
-    return eps ** (2 / 3) * (1 + _norm(end) + _norm(jacobian) * (1 + _norm(y)))
-
-
-def _value_and_jacobian(function: Callable, y: Array) -> tuple[Array, Array]:
-    value, jvp = jax.linearize(function, y)
-    return value, jax.vmap(jvp, out_axes=1)(jnp.eye(y.size, dtype=y.dtype))
-
-
-def _norm(array: Array) -> Array:
-    """The largest element of a vector, the largest sum of a row of a matrix, in absolute value."""
-    return jnp.max(jnp.sum(jnp.abs(array.reshape(array.shape[0], -1)), axis=1))
 
 
 def _mapped(function: Callable, xs: Array) -> Array:

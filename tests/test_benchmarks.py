@@ -256,6 +256,19 @@ def test_a_case_that_is_missing_is_a_regression_and_a_new_one_is_not():
     assert not any(change.worse for change in check.compare([result(), new], [result()]))
 
 
+def test_a_contender_that_was_timed_once_in_either_run_is_not_compared_with():
+    def run(peer):
+        samples = {"scan": [1.0] * 3, "scan" + AGAIN: [1.0] * 3, "flowjax": [1.0] * 3}
+        return timed("noise", "one key (1)", {**samples, "diffrax tree": peer}, ("scan",))
+
+    often, once = [100.0] * 3, [30.0, math.nan, math.nan]
+    assert any(change.worse for change in check.compare([run([30.0] * 3)], [run(often)]))
+    for new, old in ((once, often), ([30.0] * 3, [100.0, math.nan, math.nan])):
+        changes = check.compare([run(new)], [run(old)])
+        assert [change.what.split(", ")[-1] for change in changes] == ["flowjax over the floor"]
+        assert not any(change.worse for change in changes)
+
+
 @pytest.mark.parametrize(("ratio", "status"), [(1.0, 0), (2.0, 1)])
 def test_the_command_exits_with_what_it_found(tmp_path, capsys, ratio, status):
     record.write(tmp_path / "old.json", document([result(1.0)], ABOUT))

@@ -226,10 +226,17 @@ _END_EARLIER = (
 
 
 def _missing_at(t: float, schedule: Any, source: str) -> str:
-    """What a velocity lacks, looked up where the schedule's numbers are plain ones."""
+    """What a velocity lacks, looked up where the schedule's numbers have values."""
+    schedule = jax.tree.map(_plain, schedule)
     plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
     find = _remembered if plain else _what_is_missing
     return find(t, jnp.float32, schedule, source, "velocity")
+
+
+def _plain(leaf: Any) -> Any:
+    """An array of one number as a float, where it has a value."""
+    is_array = isinstance(leaf, (jax.Array, np.ndarray, np.generic))
+    return float(leaf) if is_array and not isinstance(leaf, Tracer) and leaf.shape == () else leaf
 
 
 def _what_is_missing(t: Any, dtype: Any, schedule: Any, source: str, target: str) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 from flowjax import _check
 from flowjax._types import KeyArray, State, StateLike, computing_dtype
 from flowjax.solve.compiled import compiled
-from flowjax.solve.noise import Words, normal_pairs, scaled, threefry2x32
+from flowjax.solve.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
@@ -137,7 +137,7 @@ def path_key(key: KeyArray) -> Words:
 
 
 class Drawn(NamedTuple):
-    """Standard normals of consecutive pairs of steps: a flat complex array for each leaf."""
+    """Standard normals of consecutive pairs of steps: a flat complex array for each leaf, or more."""
 
     first_pair: Array
     leaves: list[Array]
@@ -157,7 +157,7 @@ def draw(path: Words, first_step: Array, steps: int, like: StateLike, from_even:
     drawn, first_element = [], 0
     for leaf in leaves:
         size = jnp.uint32(max(leaf.size, 1))
-        index = jax.lax.iota(jnp.uint32, pairs * leaf.size)
+        index = jax.lax.iota(jnp.uint32, whole_vectors(pairs * leaf.size))
         pair, element = first_pair + index // size, jnp.uint32(first_element) + index % size
         drawn.append(normal_pairs(path, pair, element, computing_dtype(leaf.dtype)))
         first_element += leaf.size

@@ -45,7 +45,7 @@ class Settings(NamedTuple):
 
 
 SHORT = Settings("short", 2.5, 4, 100, 2e-3, 3, 1)
-FULL = Settings("full", 40.0, 7, 400, 10e-3, 7, 5)
+FULL = Settings("full", 15.0, 7, 400, 10e-3, 7, 5)
 
 
 class Spread(NamedTuple):

@@ -3,8 +3,8 @@
 ``python benchmarks/check.py NEW.json [--baseline OLD.json]`` exits with 1 if flowjax has fallen
 back anywhere: if its value, relative to the floor or to the contenders that a target names, is
 worse than it was by more than the tolerance (`targets.TOLERANCES`) and the noise of both runs. A
-contender that was timed in one call alone may have been caught at a bad moment, and says nothing
-here: flowjax is compared with the floor in every case.
+peer that was timed in one call alone may have been caught at a bad moment, and one that is not
+installed says nothing: flowjax is compared with the floor in every case.
 """
 
 import argparse
@@ -19,9 +19,12 @@ if __name__ == "__main__":
 
 from benchmarks import record
 from benchmarks.record import Result
-from benchmarks.targets import TOLERANCES, outcomes
+from benchmarks.targets import TARGETS, TOLERANCES, outcomes
 
 RESULTS = ROOT / "benchmarks" / "results"
+
+# Whom flowjax is compared with, beside the floor of a case.
+_PEERS = {name for target in TARGETS for name in target.against}
 
 
 class Change(NamedTuple):
@@ -50,9 +53,9 @@ def compare(new: Sequence[Result], old: Sequence[Result]) -> list[Change]:
         after = ahead.get((before.row, before.case, before.metric))
         tolerance = TOLERANCES[before.metric]
         noise = (before.noise or 0) + ((after.noise or 0) if after else 0)
-        once = _timed_once(before) | (_timed_once(after) if after else set())
-        found = _ratios(_without(after, once)) if after else {}
-        for what, ratio in _ratios(_without(before, once)).items():
+        silent = _silent(before, after) if after else set()
+        found = _ratios(_without(after, silent)) if after else {}
+        for what, ratio in _ratios(_without(before, silent)).items():
             allowed = ratio * (1 + tolerance) * (1 + noise)
             name = f"{before.row}, {before.case}, {before.metric}, {what}"
             changes.append(Change(name, ratio, found.get(what), allowed))
@@ -72,11 +75,15 @@ def _ratios(result: Result) -> dict[str, float]:
     return ratios
 
 
-def _timed_once(result: Result) -> set[str]:
-    """Of others than flowjax, in a result that is timed at all."""
-    timed = {} if result.noise is None else result.values
-    once = {name for name, value in timed.items() if value.samples == 1}
-    return {name for name in once if not name.startswith("flowjax")}
+def _silent(before: Result, after: Result) -> set[str]:
+    """The peers of which one of the two has no value, or that of one call alone."""
+
+    def heard(result: Result) -> set[str]:
+        once = 1 if result.noise is not None else 0
+        return {name for name, value in result.values.items() if value.samples > once}
+
+    peers = _PEERS - set(before.floors)
+    return peers - (heard(before) & heard(after))
 
 
 def _without(result: Result, names: set[str]) -> Result:

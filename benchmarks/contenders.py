@@ -24,11 +24,10 @@ except ImportError:
 FLOOR = "scan"
 IDIOMS = ("scan split", "scan keys first", "scan fold_in", "scan drawn first")
 
-# What each adjoint of flowjax is called here; those that do not exist yet are left out.
 ADJOINTS = {
-    "flowjax": "Checkpointed",
-    "flowjax Direct": "Direct",
-    "flowjax Reversible": "Reversible",
+    "flowjax": fj.Checkpointed(),
+    "flowjax Direct": fj.Direct(),
+    "flowjax Reversible": fj.Reversible(),
 }
 
 
@@ -53,8 +52,7 @@ def gradient(problem: Problem) -> dict[str, Callable]:
         "scan checkpoint": lambda x0, args: _scan(problem, x0, args, jax.checkpoint),
     }
     for name, adjoint in ADJOINTS.items():
-        if hasattr(fj, adjoint):
-            solves[name] = _flowjax_with(problem, getattr(fj, adjoint)())
+        solves[name] = _flowjax_with(problem, adjoint)
     for name, adjoint in (
         ("diffrax", diffrax.RecursiveCheckpointAdjoint()),
         ("diffrax Direct", diffrax.DirectAdjoint()),
@@ -67,18 +65,22 @@ def gradient(problem: Problem) -> dict[str, Callable]:
 
 def sde(problem: Problem) -> dict[str, Callable]:
     """SDE solves that draw their own noise, from one key or, if the problem says so, from many."""
-    contenders = {
-        "scan split": _scan_split,
-        "scan keys first": _scan_keys_first,
-        "scan fold_in": _scan_fold_in,
-        "scan drawn first": _scan_drawn_first,
-        "flowjax": _flowjax_sde,
-        "diffrax tree": _diffrax_tree,
-        "diffrax unsafe": _diffrax_unsafe,
-    }
-    if tinydiffeq is not None:
-        contenders["tinydiffeq"] = _tinydiffeq_sde
-    return {name: _over_keys(solve, problem) for name, solve in contenders.items()}
+    return {name: _over_keys(solve, problem) for name, solve in _SDE.items()}
+
+
+def sde_gradient(problem: Problem) -> dict[str, Callable]:
+    """Gradients of the sum of squares of X by (x0, args), each sample with an x0 of its own."""
+    solves = {name: solve for name, solve in _SDE.items() if name in (*IDIOMS, "flowjax")}
+    axes = None if problem.keys is None else (0, 0, None)
+
+    def gradient_of(solve: Callable) -> Callable:
+        def one(key: Any, x0: Any, args: Any) -> Any:
+            return solve(problem, key, x0, args)
+
+        batch = one if axes is None else jax.vmap(one, in_axes=axes)
+        return lambda key, *of: jax.grad(lambda *of: jnp.sum(batch(key, *of) ** 2), (0, 1))(*of)
+
+    return {name: gradient_of(solve) for name, solve in solves.items()}
 
 
 # --- ordinary differential equations --------------------------------------------------------------
@@ -235,3 +237,15 @@ def _tinydiffeq_sde(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
         p=args,
     )
     return solution.xs
+
+
+_SDE = {
+    "scan split": _scan_split,
+    "scan keys first": _scan_keys_first,
+    "scan fold_in": _scan_fold_in,
+    "scan drawn first": _scan_drawn_first,
+    "flowjax": _flowjax_sde,
+    "diffrax tree": _diffrax_tree,
+    "diffrax unsafe": _diffrax_unsafe,
+    **({} if tinydiffeq is None else {"tinydiffeq": _tinydiffeq_sde}),
+}

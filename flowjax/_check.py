@@ -32,6 +32,16 @@ def positive_int(value: Any, name: str) -> int:
     return int(value)
 
 
+def count(value: Any, limit: int, name: str, limit_name: str) -> int:
+    """A number of steps of an adjoint: a static int from 1 to the limit."""
+    static = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not static or not 1 <= value <= limit:
+        raise ValueError(
+            f"{name} must be a static int from 1 to {limit_name} = {limit}, got {value!r}."
+        )
+    return int(value)
+
+
 def at_most(value: int, limit: int, name: str, limit_name: str) -> int:
     """`value`, refused if it is above `limit`."""
     if value > limit:
@@ -76,10 +86,17 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
     )
 
 
+def times_and_values(ts: Any) -> tuple[Array, Any]:
+    """`ts` as an array, and where to look at its values: NumPy's are known under `jit` too."""
+    array = jnp.asarray(ts)
+    return array, ts.astype(array.dtype) if isinstance(ts, np.ndarray) else array
+
+
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if not isinstance(ts, np.ndarray):
         return jnp.asarray(ts)
+    # This compiles a program under `jit`, which is worth it outside of `solve` only.
     with jax.ensure_compile_time_eval():
         return jnp.asarray(ts)
 

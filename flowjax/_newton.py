@@ -1,4 +1,8 @@
-"""Newton's method for one equation in a vector, differentiable."""
+"""Newton's method for one equation in a vector, differentiable.
+
+Not optimistix's: without a search along the step it goes round in circles on steps of a sampler
+that have a root, and the end of the search here is the rounding of the equation, not a tolerance.
+"""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Whether two things that must belong to one schedule do."""
+"""Whether a field is what it is taken for: a velocity, and of the schedule that is named."""
 
 from typing import Any
 
@@ -34,6 +34,21 @@ def check_same(field: Any, schedule: Any, name: str, other: str) -> None:
             f"{name} belongs to the schedule {_shown(held)}, but {other} {_shown(schedule)}: give "
             f"both the same one, or take the velocity to the other by fj.change_schedule."
         )
+
+
+def check_velocity(field: Any, name: str) -> None:
+    """Refuses a field of flowjax's own that is known to give something else."""
+    given = given_by(field)
+    if given not in (None, "velocity"):
+        raise TypeError(
+            f"{name} must be a velocity, got a field of the {given}: make it a velocity by "
+            f"fj.velocity(..., predicts={given!r})."
+        )
+
+
+def given_by(field: Any) -> str | None:
+    """Which prediction a field says that it gives, by its class's attribute `gives`."""
+    return getattr(type(field), "gives", None)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -278,6 +278,29 @@ def test_the_command_exits_with_what_it_found(tmp_path, capsys, ratio, status):
     assert ("worse:" in capsys.readouterr().out) == bool(status)
 
 
+def test_peers_that_are_not_installed_here_or_were_not_there_are_left_out():
+    with_peer, values = result(), dict(result().values)
+    del values["diffrax constant"]
+    ratios = {name: ratio for name, ratio in with_peer.ratios.items() if name in values}
+    without = with_peer._replace(values=values, ratios=ratios)
+    for new, old in ((without, with_peer), (with_peer, without)):
+        changes = check.compare([new], [old])
+        assert [change.what.split(", ")[-1] for change in changes] == [
+            "flowjax over the floor",
+            "flowjax over scan",
+        ]
+        assert not any(change.worse for change in changes)
+
+
+def test_devices_that_were_started_once_each_are_compared():
+    samples = {"1": [1.0], "1" + AGAIN: [1.0], "2": [1.0]}
+    slower = {**samples, "2": [2.0]}
+    old, new = (
+        timed("scale", "devices", one, ("1",), "time per unit") for one in (samples, slower)
+    )
+    assert any(change.worse for change in check.compare([new], [old]))
+
+
 # --- that contenders do the same work -------------------------------------------------------------
 
 

@@ -198,6 +198,24 @@ def test_a_private_part_of_jax_is_caught(source):
     assert private_parts_of_jax(source)
 
 
+def loops(source):
+    """The compiled loops in a module that could run over time."""
+    words = re.findall(r"\b(?:scan|fori_loop|while_loop|associative_scan)\(", source)
+    return [word for word in words if "lax." + word in source]
+
+
+def test_nothing_but_solve_loops_over_time():
+    """Beside it there is Newton's iteration within one step."""
+    looping = {
+        str(source.relative_to(PACKAGE))
+        for source in SOURCES
+        if loops(source.read_text(encoding="utf-8"))
+    }
+    elsewhere = {name for name in looping if not name.startswith("solve")}
+    assert "solve/loop.py" in looping
+    assert elsewhere == {"_newton.py"}
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_can_be_read_in_one_sitting(source):
     assert len(source.read_text(encoding="utf-8").splitlines()) < 350

@@ -1,4 +1,8 @@
-"""Row noise: Euler-Maruyama on a linear drift, each contender drawing its own noise."""
+"""Row noise: Euler-Maruyama on a linear drift, each contender drawing its own noise.
+
+And gradients through some of it, which keep the states of the path or make them again: where these
+rule, the noise is a smaller part of the work.
+"""
 
 import time
 from collections.abc import Callable
@@ -20,13 +24,17 @@ from benchmarks.torch_contenders import to_numpy
 # Statistics are taken over so many draws, of so many numbers in all, or of so many seconds.
 _DRAWS, _NUMBERS, _SECONDS = 256, 100_000, 0.25
 
+# The shapes whose gradients are timed.
+_GRADIENTS = ((2,), (64, 2))
+
 
 def cases() -> list[Case]:
     """The cases of this row."""
+    forward = [p for vmapped in (False, True) for p in problems.noise_problems(vmapped)]
+    backward = [problem for problem in forward if problem.x0.shape in _GRADIENTS]
     return [
-        Case("noise", problem.name, partial(_measure, problem))
-        for vmapped in (False, True)
-        for problem in problems.noise_problems(vmapped)
+        *(Case("noise", problem.name, partial(_measure, problem)) for problem in forward),
+        *(Case("noise", problem.name, partial(_gradient, problem)) for problem in backward),
     ]
 
 
@@ -59,6 +67,23 @@ def _measure(problem: Problem, settings: Settings, say: Say) -> list[Result]:
             counted("noise", problem.name, "temporary bytes", "bytes", temporary, IDIOMS)
         )
     return results
+
+
+def _gradient(problem: Problem, settings: Settings, say: Say) -> list[Result]:
+    """Time of the gradient of the sum of squares of X by (x0, args)."""
+    x0 = problem.x0 if problem.keys is None else np.stack([problem.x0] * problem.keys)
+    inputs = (_keys(problem)[0], x0, problem.args)
+    # By x0 it is X times this, which has the law of X to be held to.
+    factor = np.float32(2 * (1 - problems.THETA / problem.steps) ** problem.steps)
+    calls = {}
+    for name, gradient in contenders.sde_gradient(problem).items():
+        say(f"compiling {name}")
+        calls[name] = compiled(gradient, inputs).run
+        by_x0, _ = calls[name]()
+        verify.statistics(problem, name, [np.asarray(by_x0) / factor])
+    say("timing")
+    samples = interleaved(calls, IDIOMS[0], settings)
+    return [timed("noise", problem.name, samples, IDIOMS, "gradient time")]
 
 
 def _keys(problem: Problem) -> list[Any]:

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._path import PathPoint, over, path_at, time
-from flowjax._same_schedule import check_same
+from flowjax._same_schedule import check_same, check_velocity, given_by
 from flowjax._types import Field
 from flowjax.paths._schedule import clip, log, number, require
 from flowjax.paths.predictions import (
@@ -52,10 +52,11 @@ def velocity(model: Field, schedule: Any, predicts: str = "velocity") -> Field:
 
     Raises:
         TypeError: the model is not callable or schedule is not a schedule.
-        ValueError: predicts is none of the five names, or the model holds another schedule; when it
-            is called, the model's output is unlike x, or the velocity does not exist at a t that is
-            not traced; in `solve`, times leave [0, 1], or a step calls it where the velocity does
-            not exist. Values are looked at only where they are not traced.
+        ValueError: predicts is none of the five names or not what the model is known to give, or
+            the model holds another schedule; when it is called, the model's output is unlike x, or
+            the velocity does not exist at a t that is not traced; in `solve`, times leave [0, 1],
+            or a step calls it where the velocity does not exist. Values are looked at only where
+            they are not traced.
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,6 +73,10 @@ def velocity(model: Field, schedule: Any, predicts: str = "velocity") -> Field:
     check_name(predicts, "predicts")
     callable_field(model, "model")
     check_same(model, _check.checked_schedule(schedule), "model", "velocity was given")
+    if given_by(model) not in (None, predicts):
+        raise ValueError(
+            f"predicts must be {given_by(model)!r}, which this model gives, got {predicts!r}."
+        )
     return _Velocity(model, schedule, predicts)
 
 
@@ -150,7 +155,8 @@ def change_schedule(velocity: Field, old: Any, new: Any) -> Field:
         A field `(t, x, args) -> u` under the new schedule.
 
     Raises:
-        TypeError: velocity is not callable, or a schedule lacks a method.
+        TypeError: velocity is not callable or is known to be no velocity, or a schedule lacks a
+            method.
         ValueError: velocity holds another schedule than old; the velocity is unlike x (when it is
             called); in `solve`, times leave [0, 1]. Values are looked at only where they are not
             traced.
@@ -173,7 +179,8 @@ def change_schedule(velocity: Field, old: Any, new: Any) -> Field:
     """
     _check.checked_schedule(old, "time_at", name="old")
     _check.checked_schedule(new, "log_snr", name="new")
-    check_same(callable_field(velocity, "velocity"), old, "velocity", "old is")
+    check_velocity(callable_field(velocity, "velocity"), "velocity")
+    check_same(velocity, old, "velocity", "old is")
     return _ChangedSchedule(velocity, old, new)
 
 
@@ -194,6 +201,7 @@ class _Velocity(eqx.Module):
 
 
 class _Preconditioned(eqx.Module):
+    gives = "data"
     network: Callable[..., Any]
     schedule: Any
     sigma_data: ArrayLike

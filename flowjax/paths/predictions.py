@@ -210,7 +210,7 @@ def refuse_calls(times: np.ndarray, schedule: Any, source: str) -> None:
         (0.0, times.min() == 0, _START_LATER),
         (1.0, times.max() == 1, _END_EARLIER),
     ):
-        missing = _missing_at(t, schedule, source) if called else ""
+        missing = missing_at(t, schedule, source, "velocity") if called else ""
         if missing:
             raise ValueError(
                 f"a model of the {source} says nothing of the velocity at t = {t:g}, where "
@@ -220,17 +220,17 @@ def refuse_calls(times: np.ndarray, schedule: Any, source: str) -> None:
 
 _START_LATER = "start the grid later, as by fj.uniform_grid(n, 1e-3) or fj.karras_grid(n, schedule)"
 _END_EARLIER = (
-    "end the grid earlier, as by fj.uniform_grid(n, 0.0, 0.995), or take a step that calls the "
-    "field at its start alone, such as fj.ddim(schedule)"
+    "end the grid earlier, as by fj.uniform_grid(n, 0.0, 0.995), or, to go forward, take a step "
+    "that calls the field at its start alone, such as fj.ddim(schedule)"
 )
 
 
-def _missing_at(t: float, schedule: Any, source: str) -> str:
-    """What a velocity lacks, looked up where the schedule's numbers have values."""
+def missing_at(t: float, schedule: Any, source: str, target: str) -> str:
+    """What the target lacks at an end, looked up where the schedule's numbers have values."""
     schedule = jax.tree.map(_plain, schedule)
     plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
     find = _remembered if plain else _what_is_missing
-    return find(t, jnp.float32, schedule, source, "velocity")
+    return find(t, jnp.float32, schedule, source, target)
 
 
 def _plain(leaf: Any) -> Any:

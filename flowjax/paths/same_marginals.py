@@ -4,18 +4,26 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._path import PathPoint, over, path_at, time
-from flowjax._same_schedule import check_same
+from flowjax._same_schedule import check_same, check_velocity
 from flowjax._types import Field
 from flowjax.paths._schedule import ScalarFunction, clip, number, require, root
 from flowjax.paths.fields import callable_field
-from flowjax.paths.predictions import on_leaves, score_denominator, score_from, widest
+from flowjax.paths.predictions import (
+    missing_at,
+    on_leaves,
+    score_denominator,
+    score_from,
+    widest,
+)
 from flowjax.solve import SDE
 
 
@@ -46,7 +54,8 @@ def with_noise(
       there, and vanishes at t = 1 unless sigma' is infinite there.
 
     Where the score's denominator is zero (sigma = 0, unless sigma' is infinite there) the score is
-    left out of the drift: let g vanish there, or take no noisy step from there.
+    left out of the drift: let g vanish there, or take no step that calls the drift there, as
+    `stochastic_heun` does at t = 1; `solve` refuses it where it sees the times.
 
     Args:
         velocity: the flow's field `(t, x, args) -> u`.
@@ -62,11 +71,13 @@ def with_noise(
         leaves.
 
     Raises:
-        TypeError: velocity is not a plain field, schedule is not a schedule, or diffusion or
-            noise_until is neither a number nor (for diffusion) a function of t alone.
+        TypeError: velocity is not a plain field or is known to be no velocity, schedule is not a
+            schedule, or diffusion or noise_until is neither a number nor (for diffusion) a
+            function of t alone.
         ValueError: velocity holds another schedule, or g is a negative number; when it is called,
-            g is not a scalar, or the velocity is unlike x; in `solve`, times leave [0, 1]. Values
-            are looked at only where they are not traced.
+            g is not a scalar, or the velocity is unlike x; in `solve`, times leave [0, 1], or a
+            step calls the drift at t = 1 where g is not zero and there is no score. Values are
+            looked at only where they are not traced.
 
     Example:
         >>> import jax
@@ -89,7 +100,7 @@ def with_noise(
         6.S184), 2025, arXiv 2506.02070, theorem 13 (SDE extension trick); Albergo, Boffi,
         Vanden-Eijnden, "Stochastic interpolants", 2023, arXiv 2303.08797, corollary 18.
     """
-    callable_field(velocity, "velocity")
+    check_velocity(callable_field(velocity, "velocity"), "velocity")
     check_same(velocity, _check.checked_schedule(schedule), "velocity", "with_noise was given")
     amount = ScalarFunction(diffusion, "diffusion")
     if not callable(diffusion):
@@ -183,3 +194,14 @@ class _Drift(eqx.Module):
         """Refuses times that the schedule does not have, and what the velocity refuses."""
         _check.within_schedule(ts)
         _check.times_of(self.velocity, ts, called)
+        if called.max() == 1 and missing_at(1.0, self.schedule, "velocity", "score"):
+            with jax.ensure_compile_time_eval():
+                g = self.noise(1.0, None, None)
+                noisy = g > 0
+            if not isinstance(noisy, Tracer) and noisy:
+                raise ValueError(
+                    f"the score does not exist at t = 1, where sigma = 0, and the step calls the "
+                    f"drift there with g = {float(g):g}: let g vanish there, give with_noise "
+                    f"noise_until=ts[-2], or take a step that calls the drift at its start alone, "
+                    f"such as euler_maruyama."
+                )

@@ -36,6 +36,7 @@ class MarginalVelocity(eqx.Module):
 class MarginalScore(eqx.Module):
     """The field of a target's marginal score under a schedule."""
 
+    gives = "score"
     target: Any
     schedule: Any
 

@@ -19,7 +19,7 @@ from jax import Array
 
 from flowjax import _check
 from flowjax._path import PathPoint, over, path_at
-from flowjax._same_schedule import check_same
+from flowjax._same_schedule import check_same, check_velocity
 from flowjax._types import Field, Scalar, State, computing_dtype
 from flowjax.paths.predictions import data_and_noise_from, widest
 from flowjax.solve import SDE
@@ -31,7 +31,8 @@ class Scheduled(eqx.Module):
     schedule: Any
 
     def check_field(self, field: Any) -> None:
-        """Refuses the velocity of another schedule."""
+        """Refuses the velocity of another schedule, and what is known to be no velocity."""
+        check_velocity(field, "the field")
         check_same(field, self.schedule, "the field", "the step was made for")
 
     def check_times(self, ts: np.ndarray) -> None:

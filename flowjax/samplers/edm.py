@@ -65,7 +65,8 @@ def edm_heun(
 
     Raises:
         TypeError: schedule is not a schedule, or another argument is no static number.
-        ValueError: an argument is negative, or s_tmin is above s_tmax.
+        ValueError: an argument is negative, or s_tmin is above s_tmax; in `solve`, the field is
+            seen to belong to another schedule, or times leave [0, 1] or go forth and back.
 
     Example:
         >>> import jax.numpy as jnp

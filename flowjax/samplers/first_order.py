@@ -35,7 +35,8 @@ def ddim(schedule: Any) -> Scheduled:
 
     where D and E are the data and the noise that the field expects at (t_0, x). It is exact where
     they do not change along the path, whatever the schedule; one step from t = 0 to t = 1 gives
-    the expected data. It runs backward too, from data to noise.
+    the expected data. (A velocity says nothing of D at t = 0 if alpha stands still there, as that
+    of `Polynomial(2)` does; D counts as zero then.) It runs backward too, from data to noise.
 
     Args:
         schedule: such as `fj.CondOT()`, the schedule of the velocity field to be solved. A network
@@ -45,7 +46,7 @@ def ddim(schedule: Any) -> Scheduled:
         The step, for `solve` with a velocity field. Times lie within [0, 1].
 
     Raises:
-        TypeError: schedule is not a schedule.
+        TypeError: schedule is not a schedule; in `solve`, if the field is known to be no velocity.
         ValueError: in `solve`, if the field is seen to belong to another schedule, or times leave
             [0, 1] or go forth and back.
 
@@ -94,7 +95,9 @@ def ancestral(schedule: Any) -> Scheduled:
         The step, for `solve` with a velocity field and a key.
 
     Raises:
-        TypeError: schedule is not a schedule.
+        TypeError: schedule is not a schedule; in `solve`, if the field is known to be no velocity.
+        ValueError: in `solve`, if the field is seen to belong to another schedule, or times leave
+            [0, 1] or go forth and back.
 
     Example:
         >>> import jax

@@ -42,7 +42,9 @@ def unipc(schedule: Any) -> Stepper:
         The method, for `solve` with a velocity field. Times lie within [0, 1].
 
     Raises:
-        TypeError: schedule is not a schedule.
+        TypeError: schedule is not a schedule; in `solve`, if the field is known to be no velocity.
+        ValueError: in `solve`, if the field is seen to belong to another schedule, or times leave
+            [0, 1] or go forth and back.
 
     Example:
         >>> import flowjax as fj

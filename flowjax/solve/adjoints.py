@@ -52,8 +52,10 @@ class Checkpointed(NamedTuple):
     field computes inside a step is never stored for more than one step.
 
     Cost of a gradient, for a step of c field calls: with one segment, n states and 2nc field
-    calls (and their transposes); with several, segments + n/segments states and 3nc field calls.
-    Forward mode and second derivatives work, at the cost of plain forward mode.
+    calls; with several, segments + n/segments states and 3nc field calls; and nc transposed calls.
+    Where the gradient needs the noise (that of a diffusion which depends on the state or on what
+    is differentiated) and a key names it, the increments of the segment at hand are kept too: as
+    many as its states. Forward mode and second derivatives work, at the cost of plain forward mode.
 
     Args:
         segments: number of segments, a positive int of at most n. Default: one up to 256 steps (or
@@ -62,7 +64,7 @@ class Checkpointed(NamedTuple):
             In `trajectory` with ``every > 1`` a segment is what lies between two recorded times.
 
     Raises:
-        TypeError, ValueError: if segments is not a positive int of at most n.
+        ValueError: if segments is not a static int from 1 to n.
 
     Example:
         >>> import jax, flowjax as fj
@@ -91,8 +93,7 @@ class Checkpointed(NamedTuple):
             if n > _FEW_STEPS and n * size > _FEW_BYTES:
                 length = max(2 * length_near(math.isqrt(n) // 2, -(-n // 2)), min(steps.block, n))
         else:
-            segments = _check.positive_int(self.segments, "segments")
-            length = -(-n // _check.at_most(segments, n, "segments", "the number of steps"))
+            length = -(-n // _check.count(self.segments, n, "segments", "the number of steps"))
         if every is not None:
             return _recorded(steps, carry, xs, every, _remat)
         # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
@@ -105,7 +106,7 @@ class Checkpointed(NamedTuple):
 class Direct(NamedTuple):
     """Plain automatic differentiation of the loop, which stores whatever the steps computed.
 
-    Cost of a gradient, for a step of c field calls: nc field calls (and their transposes), and
+    Cost of a gradient, for a step of c field calls: nc field calls and nc transposed ones, and
     every intermediate result of all of them in memory. It can pay for few, cheap steps.
 
     Example:
@@ -139,7 +140,7 @@ class Truncated(NamedTuple):
         last: number of steps, a positive int of at most n; in `trajectory`, a multiple of `every`.
 
     Raises:
-        TypeError, ValueError: if last is not such an int.
+        ValueError: if last is not such an int.
 
     Example:
         >>> import jax, flowjax as fj
@@ -160,8 +161,7 @@ class Truncated(NamedTuple):
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
         n = len(xs)
-        last = _check.positive_int(self.last, "last")
-        _check.at_most(last, n, "last", "the number of steps")
+        last = _check.count(self.last, n, "last", "the number of steps")
         if every is not None and last % every:
             raise ValueError(f"last must be a multiple of every = {every}, got {last}.")
         if last == n:

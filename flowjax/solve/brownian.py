@@ -137,7 +137,7 @@ def path_key(key: KeyArray) -> Words:
 
 
 class Drawn(NamedTuple):
-    """Standard normals of consecutive pairs of steps: a flat complex array for each leaf, or more."""
+    """Standard normals of consecutive pairs of steps: flat complex arrays, one a leaf, or more."""
 
     first_pair: Array
     leaves: list[Array]

@@ -55,8 +55,13 @@ def check_finite(path: State, ts: Any) -> State:
             worst = (name, entry[~np.isfinite(entry)].flat[0])
     if worst is not None:
         name, value = worst
+        where = (
+            f"it is finite at the entry before, at t = {times[first - 1]:g}, and the steps between "
+            f"the two lost it. If they are several, look again by trajectory(..., every=1)."
+            if first
+            else "the solve began with it."
+        )
         raise FloatingPointError(
-            f"{name} is {value} from entry {first} of the path on, at t = {times[first]:g}: the "
-            f"step that ends there is the first whose result is not finite."
+            f"{name} is {value} from entry {first} of the path on, at t = {times[first]:g}: {where}"
         )
     return path

@@ -32,7 +32,8 @@ class Reversible(NamedTuple):
     for Stratonovich SDEs, is taken as it is.
 
     Cost for a step of c field calls: 2nc field calls forward (nc for a symmetric method), and for
-    a gradient 6nc (3nc) and their transposes; one pair of states, whatever n is.
+    a gradient 6nc (3nc) and 2nc (nc) transposed ones; two states (for a symmetric method one and
+    its memory: four for `reversible_heun`), whatever n is.
 
     Stability: the coupled pair has a second, parasitic mode, which a field that contracts at rate
     theta multiplies by about ``lambda exp(h theta)`` at each step. It dies out only where
@@ -49,7 +50,8 @@ class Reversible(NamedTuple):
 
     Raises:
         ValueError: if coupling is not in (0, 1], or no digit of the gradient would be left.
-        TypeError: in a solve with noise, if the method is not symmetric.
+        TypeError: in a solve with noise, if the method is not symmetric; in one without, if it is
+            not and the state has less than 32 bits.
 
     Example:
         >>> import jax, flowjax as fj
@@ -99,7 +101,13 @@ class Reversible(NamedTuple):
     def _checked_coupling(self, x: State, n: int) -> float:
         if not isinstance(self.coupling, (int, float)) or not 0 < self.coupling <= 1:
             raise ValueError(f"coupling must be a float in (0, 1], got {self.coupling!r}.")
-        digits = max(-math.log(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(x))
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(x)]
+        if min(jnp.finfo(dtype).bits for dtype in dtypes) < 32:
+            raise TypeError(
+                f"adjoint Reversible needs a state of 32 bits or more, in which coupling is not "
+                f"rounded to 1, got dtypes {sorted({str(dtype) for dtype in dtypes})}."
+            )
+        digits = max(-math.log(jnp.finfo(dtype).eps) for dtype in dtypes)
         if -n * math.log(self.coupling) > digits:
             raise ValueError(
                 f"coupling must be closer to 1 for {n} steps: going backward multiplies rounding "
@@ -212,6 +220,12 @@ X_{n+1} = X_n + \tfrac h2 (f_n + f_{n+1}) + \tfrac12 (g_n + g_{n+1}) \odot dW$$
 
 with f_n and g_n at (t_n, \hat X_n): one call of each field a step. Run backward it is itself, so
 that `Reversible` can solve it backward.
+
+Stability: on dX = -theta X dt the pair has the eigenvalues exp(-a) and -exp(a) with
+a = arsinh(h theta). The second, parasitic, grows by exp(theta (t_1 - t_0)) over the whole solve,
+whatever the step: where the drift contracts by more than the digits that the solution is to keep,
+it takes them. On a rotation, where theta is imaginary, both stay on the unit circle up to
+h |theta| = 1. Strongly contracting drifts want `stochastic_heun` and another adjoint.
 
 References:
     Kidger, Foster, Li, Lyons (2021), "Efficient and Accurate Gradients for Neural SDEs",

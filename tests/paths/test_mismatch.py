@@ -271,6 +271,53 @@ def test_models_that_say_enough_at_the_data_end_may_be_called_there():
         accepted(fj.velocity(network, STRAIGHT, predicts), ts, fj.rk4)
 
 
+@pytest.mark.parametrize("step", [fj.stochastic_heun, fj.reversible_heun])
+def test_noise_where_there_is_no_score_is_refused_to_steps_that_call_the_drift_there(step):
+    ts = fj.uniform_grid(4)
+
+    def call(diffusion, step, **settings):
+        sde = fj.with_noise(network, STRAIGHT, diffusion, **settings)
+        return jax.eval_shape(lambda x, key: fj.solve(sde, x, ts, step=step, key=key), X0, KEY)
+
+    words = r"score does not exist at t = 1, where sigma = 0.*drift there with g = 0\.5"
+    for diffusion in (0.5, lambda t: 0.5 + 0 * t):
+        with pytest.raises(ValueError, match=words):
+            call(diffusion, step)
+        call(diffusion, step, noise_until=ts[-2])
+        call(diffusion, fj.euler_maruyama)
+    call(lambda t: 1 - t, step)
+    # What is traced is not looked at.
+    jax.eval_shape(lambda g: call(g, step), jnp.float32(0.5))
+
+
+DATA = fj.precondition(network, STRAIGHT)
+SCORE = TARGET.marginal_score(STRAIGHT)
+
+
+@pytest.mark.parametrize(("field", "what"), [(DATA, "data"), (SCORE, "score")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda field: fj.solve(field, X0, fj.uniform_grid(2), step=fj.ddim(STRAIGHT)),
+        lambda field: fj.solve(field, X0, fj.uniform_grid(2), step=fj.dpmpp_2m(STRAIGHT)),
+        lambda field: fj.with_noise(field, STRAIGHT, 0.5),
+        lambda field: fj.change_schedule(field, STRAIGHT, VP),
+        lambda field: fj.log_likelihood(X0, field, TARGET.log_prob, fj.uniform_grid(2)),
+    ],
+)
+def test_what_is_known_to_be_no_velocity_is_refused_where_one_is_needed(call, field, what):
+    words = rf"must be a velocity, got a field of the {what}: .*predicts='{what}'"
+    with pytest.raises(TypeError, match=words):
+        call(field)
+
+
+@pytest.mark.parametrize(("field", "what"), [(DATA, "data"), (SCORE, "score")])
+def test_a_model_that_is_known_to_give_one_prediction_is_not_taken_for_another(field, what):
+    with pytest.raises(ValueError, match=f"predicts must be '{what}', .* got 'velocity'"):
+        fj.velocity(field, STRAIGHT)
+    accepted(fj.velocity(field, STRAIGHT, predicts=what), fj.uniform_grid(2, 0.1))
+
+
 def test_times_that_are_traced_are_not_looked_at():
     field = fj.velocity(network, STRAIGHT, "noise")
     solve = jax.jit(lambda ts: fj.solve(field, X0, ts))

@@ -25,6 +25,17 @@ def test_it_names_the_first_entry_its_time_and_the_leaf():
         fj.check_finite(path, TS)
 
 
+def test_it_says_when_several_steps_lie_between_and_when_the_start_was_broken():
+    x0 = {"whole": jnp.ones(2), "broken": jnp.zeros(3)}
+    path = fj.trajectory(field, x0, TS, every=2)
+    with pytest.raises(
+        FloatingPointError, match=r"entry 3 .*t = 0\.75: it is finite .*t = 0\.5, .*every=1"
+    ):
+        fj.check_finite(path, TS[::2])
+    with pytest.raises(FloatingPointError, match=r"x is nan from entry 0 .*the solve began with"):
+        fj.check_finite(jnp.full(9, jnp.nan), TS)
+
+
 def test_of_two_leaves_the_one_that_broke_first_is_named():
     path = {"a": jnp.array([0.0, 1.0, jnp.inf]), "b": jnp.array([0.0, jnp.nan, 1.0])}
     with pytest.raises(FloatingPointError, match=r"x\['b'\] is nan from entry 1"):
@@ -98,3 +109,9 @@ def test_the_parasitic_mode_of_a_reversible_solve_dies_out_as_its_docstring_says
     solution = np.exp(-10.0)
     assert error(1 - 15e-3) < solution / 2
     assert error(1 - 1e-3) > solution
+
+
+def test_a_reversible_solve_in_16_bits_is_refused():
+    x0 = jnp.ones(2, jnp.bfloat16)
+    with pytest.raises(TypeError, match=r"state of 32 bits or more.*got dtypes \['bfloat16'\]"):
+        fj.solve(fj.linear_field, x0, TS, 1.0, adjoint=fj.Reversible())

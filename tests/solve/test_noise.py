@@ -14,6 +14,7 @@ import pytest
 from scipy import special, stats
 
 from flowjax.solve import brownian_increments, noise
+from tests.conftest import enable_x64
 from tests.solve.random_checks import (
     FALSE_ALARM,
     assert_near,
@@ -190,17 +191,20 @@ def words_of_all_sizes(bits, count):
 # --- many normals, through the public function ----------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def normals():
-    """2^23 normals: increments over steps of length one."""
-    ts = jnp.arange(129, dtype=jnp.float32)
-    draw = jax.vmap(lambda key: brownian_increments(key, ts, jnp.zeros(1024)))
-    z = draw(keys_of("normals", 64))
-    return np.asarray(z, np.float64).ravel()
+@pytest.fixture(scope="module", params=["float32", "float64"])
+def normals(request):
+    """10 * 2^20 normals: increments over steps of length one."""
+    with enable_x64(request.param == "float64"):
+        ts = jnp.arange(129, dtype=request.param)
+        like = jnp.zeros(1024, request.param)
+        z = jax.vmap(lambda key: brownian_increments(key, ts, like))(keys_of("normals", 80))
+        assert z.dtype == request.param
+        return np.asarray(z).ravel()
 
 
 def check_moments(z):
     """Moments 1 to 8, each by the exact standard error of its estimate. False alarm: 5e-6."""
+    z = z.astype(np.float64)
     power = np.ones_like(z)
     for order in range(1, 9):
         power *= z
@@ -240,7 +244,7 @@ def test_many_normals_pass_the_kolmogorov_smirnov_test(normals):
 @pytest.mark.parametrize("check", [check_moments, check_tails, assert_standard_normal])
 def test_a_wrong_law_is_caught(check, normals):
     """A sum of three uniforms (its tails end at three), and a standard deviation off by 1 %."""
-    uniform = special.ndtr(normals[: 3 * 2**20]).reshape(3, -1)
+    uniform = special.ndtr(normals[: 3 * 2**20].astype(np.float64)).reshape(3, -1)
     planted = (2 * uniform.sum(axis=0) - 3, 1.01 * normals)
     arguments = ("planted",) if check is assert_standard_normal else ()
     for wrong in planted:
@@ -249,7 +253,7 @@ def test_a_wrong_law_is_caught(check, normals):
 
 
 def test_every_bit_of_the_mantissa_is_random(normals):
-    """The 8 last bits of 2^20 float32 normals are uniform. False alarm: 5.7e-7."""
-    low = normals[: 2**20].astype(np.float32).view(np.uint32) & np.uint32(0xFF)
+    """The 8 last bits of 2^20 normals are uniform. False alarm: 5.7e-7."""
+    low = normals[: 2**20].view(f"uint{8 * normals.itemsize}").astype(np.uint8)
     chance = stats.chisquare(np.bincount(low, minlength=256)).pvalue
     assert chance > FALSE_ALARM

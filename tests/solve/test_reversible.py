@@ -77,6 +77,38 @@ def test_its_gradient_is_that_of_the_same_scheme_differentiated_plainly(x64):
     )
 
 
+def reversible_heun_end(matrix, x0, n, length):
+    """The end of a solve of dX = matrix X dt, which is an SDE without noise."""
+    sde = fj.SDE(lambda t, x, args: matrix @ x, lambda t, x, args: jnp.zeros_like(x))
+    ts, zero = length * fj.uniform_grid(n), jnp.zeros((n, *x0.shape))
+    return np.asarray(fj.solve(sde, x0, ts, step=fj.reversible_heun, increments=zero))
+
+
+@pytest.mark.parametrize("theta", [1.0, 30.0, -3.0])
+def test_the_parasitic_mode_of_reversible_heun_grows_where_the_field_contracts(theta, x64):
+    """With a = arsinh(h theta) the eigenvalues of the pair are exp(-a) and -exp(a)."""
+    n = 200
+    a = np.arcsinh(theta / n)
+    modes = np.array([np.exp(-a), -np.exp(a)])
+    # Of one equal pair: x after no step and after one, by the two modes.
+    first = 1 - theta / n + (theta / n) ** 2 / 2
+    weights = np.linalg.solve([[1, 1], modes], [1, first])
+    expected = weights @ modes**n
+    got = reversible_heun_end(jnp.array([[-theta]]), jnp.ones(1), n, 1.0)[0]
+    assert got == pytest.approx(expected, rel=1e-9)
+    if theta == 30:
+        # In place of exp(-30), since it began with the error of one step, (h theta)^4 / 16.
+        assert abs(got) > 1e8
+
+
+@pytest.mark.parametrize(("turned", "stable"), [(0.99, True), (1.01, False)])
+def test_reversible_heun_is_stable_on_rotations_up_to_one_radian_a_step(turned, stable, x64):
+    n = 1000
+    matrix = jnp.array([[0.0, -1.0], [1.0, 0.0]])
+    end = reversible_heun_end(matrix, jnp.array([1.0, 0.0]), n, turned * n)
+    assert (np.linalg.norm(end) < 20) == stable
+
+
 def test_the_coupled_solve_keeps_the_order_of_its_step(x64):
     def error(n):
         ts = fj.uniform_grid(n)

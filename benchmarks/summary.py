@@ -41,7 +41,19 @@ _AGAINST = {
     ("flowjax in jit",): "the same call inside of `jit`",
     FLOOR: "the smallest case",
 }
-_CASES = {**dict.fromkeys(LARGE, "states from (64, 2) up"), **dict.fromkeys(SMALL, "(1) and (2)")}
+_CASES = {
+    **dict.fromkeys(LARGE, "states from (64, 2) up"),
+    **dict.fromkeys(SMALL, "(1) and (2)"),
+    "*4096 over*": "",
+    "*keys (1)*": "keys (1)",
+    "*keys (2)*": "keys (2)",
+}
+_METRICS = {
+    "growth of bytes": "temporary bytes at n=4096 over n=64",
+    "growth of equations": "equations of the jaxpr at n=10000 over n=10",
+    "gradient time": "time of a gradient",
+    "error": "error after 5 to 50 field calls",
+}
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -63,7 +75,8 @@ def _label(target: Target) -> str:
     case = _CASES.get(target.case, target.case.replace("*", " ").strip())
     against = _AGAINST.get(target.against, ", ".join(target.against))
     who = "" if target.contender in ("flowjax", "*") else f" of `{target.contender.split()[-1]}`"
-    parts = [f"{target.row}{', ' * bool(case)}{case}: {target.metric}{who}"]
+    metric = _METRICS.get(target.metric, target.metric)
+    parts = [f"{target.row}{', ' * bool(case)}{case}: {metric}{who}"]
     return " over ".join(parts + [against] * bool(against))
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import check, contenders, problems, record, report, verify
+from benchmarks import check, contenders, problems, record, report, summary, verify
 from benchmarks.compiled import equations
 from benchmarks.record import counted, document, results_of, timed
 from benchmarks.targets import TARGETS, TOLERANCES, Target, outcomes
@@ -299,6 +299,11 @@ def test_devices_that_were_started_once_each_are_compared():
         timed("scale", "devices", one, ("1",), "time per unit") for one in (samples, slower)
     )
     assert any(change.worse for change in check.compare([new], [old]))
+
+
+def test_the_readme_shows_the_table_of_the_committed_results():
+    results = results_of(record.read(summary.RESULTS))
+    assert summary.markdown(results) in (check.ROOT / "README.md").read_text()
 
 
 # --- that contenders do the same work -------------------------------------------------------------

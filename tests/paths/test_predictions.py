@@ -187,6 +187,10 @@ def test_there_and_back_again_is_where_it_began(name, dtype):
             one = abs(coefficients(point, target, source)[1]) * outward + homeward
             error = abs(back[k, i, j, i] - values[k, i])
             assert error <= 8 * one, (t, source, target)
+            # The figure that is asked for, in units of the largest number on the way.
+            figure = 1e-10 if dtype == jnp.float64 else 1e-4
+            size = np.max(np.abs([1, xs[k], values[k, i], there[k, i, j]]))
+            assert error <= figure * size, (t, source, target)
 
 
 @every_schedule

@@ -6,8 +6,11 @@ rate are not. So those are what the formulas are written in.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from flowjax._types import computing_dtype
 
@@ -49,6 +52,24 @@ def half_variance_rate(schedule: Any, t: Any) -> Array:
     if hasattr(schedule, "half_variance_rate"):
         return schedule.half_variance_rate(t)
     return schedule(t)[1] * schedule.rates(t)[1]
+
+
+def check_end(schedule: Any, called: np.ndarray) -> None:
+    """Refuses a call at t = 1 where sigma' is infinite and the schedule does not say sigma sigma'.
+
+    Those of flowjax all do; one of the user's own would give NaN there.
+    """
+    if hasattr(schedule, "half_variance_rate") or called.max() < 1:
+        return
+    with jax.ensure_compile_time_eval():
+        _, sigma_rate = schedule.rates(jnp.ones(()))
+        infinite = jnp.isinf(sigma_rate)
+    if not isinstance(infinite, Tracer) and infinite:
+        raise ValueError(
+            f"the schedule {schedule!r} has an infinite rate of sigma at t = 1, where the field is "
+            f"called: give it a method half_variance_rate(t), sigma times that rate, which is "
+            f"finite, or end the grid earlier."
+        )
 
 
 def scalar_time(t: Any) -> Array:

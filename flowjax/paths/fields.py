@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._path import PathPoint, over, path_at, time
+from flowjax._path import PathPoint, check_end, over, path_at, time
 from flowjax._same_schedule import check_same, check_velocity, given_by
 from flowjax._types import Field
 from flowjax.paths._schedule import clip, log, number, require
@@ -197,6 +197,7 @@ class _Velocity(eqx.Module):
     def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
         """Refuses times where there is no schedule, or the prediction gives no velocity."""
         _check.within_schedule(ts)
+        check_end(self.schedule, called)
         refuse_calls(called, self.schedule, self.predicts)
 
 

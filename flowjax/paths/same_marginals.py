@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._path import PathPoint, over, path_at, time
+from flowjax._path import PathPoint, check_end, over, path_at, time
 from flowjax._same_schedule import check_same, check_velocity
 from flowjax._types import Field
 from flowjax.paths._schedule import ScalarFunction, clip, number, require, root
@@ -193,6 +193,7 @@ class _Drift(eqx.Module):
     def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
         """Refuses times that the schedule does not have, and what the velocity refuses."""
         _check.within_schedule(ts)
+        check_end(self.schedule, called)
         _check.times_of(self.velocity, ts, called)
         if called.max() == 1 and missing_at(1.0, self.schedule, "velocity", "score"):
             with jax.ensure_compile_time_eval():

@@ -9,7 +9,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._path import path_at
+from flowjax._path import check_end, path_at
 from flowjax._types import computing_dtype
 
 Target = TypeVar("Target", bound=eqx.Module)
@@ -31,6 +31,7 @@ class MarginalVelocity(eqx.Module):
     def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
         """Refuses times that the schedule does not have."""
         _check.within_schedule(ts)
+        check_end(self.schedule, called)
 
 
 class MarginalScore(eqx.Module):

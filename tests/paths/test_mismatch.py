@@ -290,6 +290,46 @@ def test_noise_where_there_is_no_score_is_refused_to_steps_that_call_the_drift_t
     jax.eval_shape(lambda g: call(g, step), jnp.float32(0.5))
 
 
+class Root:
+    """A user's schedule with no more than the two methods: sigma falls like a square root."""
+
+    def __call__(self, t):
+        return t, jnp.sqrt(1 - t)
+
+    def rates(self, t):
+        return jnp.ones_like(t), -0.5 / jnp.sqrt(1 - t)
+
+
+class RootThatSaysEnough(Root):
+    def half_variance_rate(self, t):
+        return jnp.full_like(t, -0.5)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        lambda schedule: fj.velocity(network, schedule, "data"),
+        lambda schedule: fj.velocity(network, schedule),
+        lambda schedule: TARGET.velocity(schedule),
+        lambda schedule: fj.with_noise(network, schedule, 0.5),
+    ],
+)
+def test_an_infinite_rate_that_would_give_nan_at_the_end_is_refused_there(field):
+    ts, given = fj.uniform_grid(2), field(Root())
+    is_sde = isinstance(given, fj.SDE)
+    step = fj.stochastic_heun if is_sde else fj.heun
+    key = KEY if is_sde else None
+    with pytest.raises(ValueError, match=r"infinite rate of sigma at t = 1.*half_variance_rate"):
+        fj.solve(given, X0, ts, step=step, key=key)
+    # A step that calls it at its start alone does not come there.
+    assert np.all(np.isfinite(fj.solve(given, X0, ts, key=key)))
+
+
+def test_a_schedule_that_says_its_finite_part_is_taken_to_the_end():
+    end = fj.solve(TARGET.velocity(RootThatSaysEnough()), X0, fj.uniform_grid(50), step=fj.heun)
+    assert np.all(np.isfinite(end))
+
+
 DATA = fj.precondition(network, STRAIGHT)
 SCORE = TARGET.marginal_score(STRAIGHT)
 

@@ -120,7 +120,7 @@ def increasing(ts: Any) -> None:
     if isinstance(ts, Tracer):
         return
     times = np.asarray(ts).reshape(-1)
-    if np.any(times[1:] < times[:-1]):
+    if (times[1:] < times[:-1]).any():
         raise ValueError(
             "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
             "Write the reverse-time SDE on an increasing grid instead."

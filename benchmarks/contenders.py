@@ -70,17 +70,12 @@ def sde(problem: Problem) -> dict[str, Callable]:
 
 def sde_gradient(problem: Problem) -> dict[str, Callable]:
     """Gradients of the sum of squares of X by (x0, args), each sample with an x0 of its own."""
-    solves = {name: solve for name, solve in _SDE.items() if name in (*IDIOMS, "flowjax")}
-    axes = None if problem.keys is None else (0, 0, None)
 
     def gradient_of(solve: Callable) -> Callable:
-        def one(key: Any, x0: Any, args: Any) -> Any:
-            return solve(problem, key, x0, args)
+        batch = _over_keys(solve, problem, x0_axis=0)
+        return jax.grad(lambda *inputs: jnp.sum(batch(*inputs) ** 2), argnums=(1, 2))
 
-        batch = one if axes is None else jax.vmap(one, in_axes=axes)
-        return lambda key, *of: jax.grad(lambda *of: jnp.sum(batch(key, *of) ** 2), (0, 1))(*of)
-
-    return {name: gradient_of(solve) for name, solve in solves.items()}
+    return {name: gradient_of(_SDE[name]) for name in (*IDIOMS, "flowjax")}
 
 
 # --- ordinary differential equations --------------------------------------------------------------
@@ -155,11 +150,11 @@ def _gradient_of(solve: Callable) -> Callable:
 # --- stochastic differential equations ------------------------------------------------------------
 
 
-def _over_keys(solve: Callable, problem: Problem) -> Callable:
+def _over_keys(solve: Callable, problem: Problem, x0_axis: int | None = None) -> Callable:
     def one(key: Any, x0: Any, args: Any) -> Any:
         return solve(problem, key, x0, args)
 
-    return one if problem.keys is None else jax.vmap(one, in_axes=(0, None, None))
+    return one if problem.keys is None else jax.vmap(one, in_axes=(0, x0_axis, None))
 
 
 def _euler_maruyama(problem: Problem, x: Any, args: Any, t0: Any, t1: Any, z: Any) -> Any:

@@ -4,6 +4,7 @@ Nothing here leaves an operation in a compiled program: every check reads shapes
 and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ def positive_int(value: Any, name: str) -> int:
             f"{name} must be a static positive int, got a traced value of shape {value.shape}; "
             f"under jit, mark the argument as static or make it a Python int."
         )
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+    if not _is_int(value):
         raise TypeError(f"{name} must be a static positive int, got {value!r}.")
     if value < 1:
         raise ValueError(f"{name} must be a static positive int, got {value}.")
@@ -34,12 +35,15 @@ def positive_int(value: Any, name: str) -> int:
 
 def count(value: Any, limit: int, name: str, limit_name: str) -> int:
     """A number of steps of an adjoint: a static int from 1 to the limit."""
-    static = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
-    if not static or not 1 <= value <= limit:
+    if not (_is_int(value) and 1 <= value <= limit):
         raise ValueError(
             f"{name} must be a static int from 1 to {limit_name} = {limit}, got {value!r}."
         )
     return int(value)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def at_most(value: int, limit: int, name: str, limit_name: str) -> int:
@@ -86,19 +90,24 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
     )
 
 
-def times_and_values(ts: Any) -> tuple[Array, Any]:
-    """`ts` as an array, and where to look at its values: NumPy's are known under `jit` too."""
-    array = jnp.asarray(ts)
-    return array, ts.astype(array.dtype) if isinstance(ts, np.ndarray) else array
+def concrete(compute: Callable[[], Any]) -> Any:
+    """The arrays that `compute` returns, computed under `jit` too; None if they are traced."""
+    try:
+        with jax.ensure_compile_time_eval():
+            values = compute()
+    # Older versions of JAX raise for what newer ones trace.
+    except jax.errors.UnexpectedTracerError:
+        return None
+    return None if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)) else values
 
 
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if not isinstance(ts, np.ndarray):
         return jnp.asarray(ts)
-    # This compiles a program under `jit`, which is worth it outside of `solve` only.
+    # Not jnp.asarray, which compiles a program here, under `jit`.
     with jax.ensure_compile_time_eval():
-        return jnp.asarray(ts)
+        return jax.device_put(ts)
 
 
 def time_grid(ts: Any) -> Array:

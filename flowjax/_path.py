@@ -6,12 +6,11 @@ rate are not. So those are what the formulas are written in.
 
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 
+from flowjax import _check
 from flowjax._types import computing_dtype
 
 
@@ -61,10 +60,8 @@ def check_end(schedule: Any, called: np.ndarray) -> None:
     """
     if hasattr(schedule, "half_variance_rate") or called.max() < 1:
         return
-    with jax.ensure_compile_time_eval():
-        _, sigma_rate = schedule.rates(jnp.ones(()))
-        infinite = jnp.isinf(sigma_rate)
-    if not isinstance(infinite, Tracer) and infinite:
+    rates = _check.concrete(lambda: schedule.rates(jnp.ones(())))
+    if rates is not None and np.isinf(rates[1]):
         raise ValueError(
             f"the schedule {schedule!r} has an infinite rate of sigma at t = 1, where the field is "
             f"called: give it a method half_variance_rate(t), sigma times that rate, which is "

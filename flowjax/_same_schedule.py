@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
+from flowjax import _check
+
 # Where two schedules are compared that are no records of the same numbers.
 _TIMES = (0.2, 0.5, 0.8)
 
@@ -79,14 +81,11 @@ def _same_number(one: Any, other: Any) -> bool:
 def _levels(schedule: Any) -> Any:
     """Alpha and sigma at a few times; None where they cannot be looked at."""
     try:
-        with jax.ensure_compile_time_eval():
-            values = [value for t in _TIMES for value in schedule(t)]
+        values = _check.concrete(lambda: [schedule(t) for t in _TIMES])
     # A schedule of the user's own may ask for what it is not given here.
     except Exception:
         return None
-    if any(isinstance(value, Tracer) for value in values):
-        return None
-    return np.array([float(value) for value in values])
+    return None if values is None else np.array(values, float)
 
 
 def _shown(schedule: Any) -> str:

@@ -90,8 +90,7 @@ def log_likelihood(
     Raises:
         TypeError: if a leaf of x or the value of init_log_prob is not real floating, field is an
             `SDE` (the likelihood is that of the flow), known to be no velocity or not callable,
-            init_log_prob is not
-            callable, probes is not a static int, or key is not a key.
+            init_log_prob is not callable, probes is not a static int, or key is not a key.
         ValueError: if method is none of the three; "hutchinson" has no key, or another method has
             key, probes or, if "discrete", a step; ts decreases (where it is not traced);
             init_log_prob returns no scalar; or probes is below one. `solve` raises for the rest,

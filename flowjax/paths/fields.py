@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
@@ -277,9 +275,9 @@ class _ChangedSchedule(eqx.Module):
             _check.times_of(self.velocity, ts, called)
         except ValueError:
             # It refuses an end of the old schedule, which an end of the new need not be.
-            with jax.ensure_compile_time_eval():
-                old = [self.old.time_at(self.new.log_snr(t)) for t in (min(called), max(called))]
-            if not any(isinstance(t, Tracer) for t in old):
+            ends = called.min(), called.max()
+            old = _check.concrete(lambda: [self.old.time_at(self.new.log_snr(t)) for t in ends])
+            if old is not None:
                 _check.times_of(self.velocity, np.array(old), np.array(old))
 
 

@@ -241,12 +241,15 @@ def _plain(leaf: Any) -> Any:
 
 def _what_is_missing(t: Any, dtype: Any, schedule: Any, source: str, target: str) -> str:
     """Why the target is not determined at t; empty if it is, or a value is traced."""
-    with jax.ensure_compile_time_eval():
+
+    def values() -> tuple[Array, ...]:
         path = path_at(schedule, t, dtype)
-        path = (*path, score_denominator(path))
-    if any(isinstance(value, Tracer) for value in path):
+        return (*path, score_denominator(path))
+
+    known = _check.concrete(values)
+    if known is None:
         return ""
-    alpha, sigma, _, alpha_rate, sigma_rate, _, denominator = (float(value) for value in path)
+    alpha, sigma, _, alpha_rate, sigma_rate, _, denominator = map(float, known)
     missing = ""
     if sigma == 0:
         if target == "score" and (source != "velocity" or denominator == 0):

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
@@ -196,10 +194,8 @@ class _Drift(eqx.Module):
         check_end(self.schedule, called)
         _check.times_of(self.velocity, ts, called)
         if called.max() == 1 and missing_at(1.0, self.schedule, "velocity", "score"):
-            with jax.ensure_compile_time_eval():
-                g = self.noise(1.0, None, None)
-                noisy = g > 0
-            if not isinstance(noisy, Tracer) and noisy:
+            g = _check.concrete(lambda: self.noise(1.0, None, None))
+            if g is not None and float(g) > 0:
                 raise ValueError(
                     f"the score does not exist at t = 1, where sigma = 0, and the step calls the "
                     f"drift there with g = {float(g):g}: let g vanish there, give with_noise "

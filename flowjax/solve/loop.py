@@ -146,10 +146,11 @@ def _call(
     every: int | None,
 ) -> State:
     """What needs the values of the arguments, before all else is compiled."""
-    ts, values = (ts, ts) if isinstance(ts, jax.Array) else _check.times_and_values(ts)
+    if not isinstance(ts, jax.Array):
+        ts = _check.as_times(ts)
     if isinstance(field_or_sde, SDE) or key is not None or increments is not None:
-        _check.increasing(values)
-    check_call(field_or_sde, step, values)
+        _check.increasing(ts)
+    check_call(field_or_sde, step, ts)
     x0, args = _traced(x0), _traced(args)
     return _solve(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
 

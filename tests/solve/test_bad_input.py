@@ -417,9 +417,9 @@ def test_every_must_not_exceed_the_number_of_steps():
 
 
 def test_a_traced_segments_last_or_every_is_refused():
-    with refuses(ValueError, "segments must be a static int", "Tracer"):
+    with refuses(ValueError, "segments must be a static int", "Trace"):
         jax.jit(lambda k: fj.solve(decay, X0, TS, adjoint=fj.Checkpointed(k)))(2)
-    with refuses(ValueError, "last must be a static int", "Tracer"):
+    with refuses(ValueError, "last must be a static int", "Trace"):
         jax.jit(lambda k: fj.solve(decay, X0, TS, adjoint=fj.Truncated(k)))(2)
     with refuses(TypeError, "every must be a static positive int", "traced"):
         jax.jit(lambda k: fj.trajectory(decay, X0, TS, every=k))(2)

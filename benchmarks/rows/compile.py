@@ -13,7 +13,7 @@ import numpy as np
 import flowjax as fj
 from benchmarks import contenders, problems
 from benchmarks.compiled import equations
-from benchmarks.problems import SEED, Problem
+from benchmarks.problems import SEED, SIGMA, Problem
 from benchmarks.record import Result, counted, timed
 from benchmarks.rows import Case, Say
 from benchmarks.timing import AGAIN, Settings, interleaved
@@ -51,8 +51,10 @@ def cases() -> list[Case]:
         functions = {name: function for name, function in functions.items() if function}
         name = f"{kind} {problem.name}"
         made.append(Case("compile", name, functools.partial(_first_calls, name, functions, inputs)))
-    name = f"dispatch {scalar.name}"
-    return [*made, Case("compile", name, functools.partial(_dispatch, name, scalar))]
+    for kind, key in (("ODE", None), ("SDE", jax.random.key(SEED))):
+        name = f"dispatch {kind}, {scalar.name}"
+        made.append(Case("compile", name, functools.partial(_dispatch, name, scalar, key)))
+    return made
 
 
 def _start(problem: Problem) -> tuple:
@@ -105,7 +107,7 @@ def _first_call(function: Callable, inputs: tuple) -> float:
     return time.perf_counter() - start
 
 
-def _dispatch(name: str, problem: Problem, settings: Settings, say: Say) -> list[Result]:
+def _dispatch(name: str, problem: Problem, key: Any, settings: Settings, say: Say) -> list[Result]:
     """Calls of a solver outside of jit, with the same field each time, beside a jitted call."""
     traced = [0]
     plain = problem.field
@@ -114,25 +116,24 @@ def _dispatch(name: str, problem: Problem, settings: Settings, say: Say) -> list
         traced[0] += 1
         return plain(t, x, args)
 
-    def by_flowjax(x0: Any, ts: Any, theta: Any) -> Any:
-        return fj.solve(field, x0, ts, theta)
+    equation = field if key is None else fj.SDE(field, lambda t, x, args: SIGMA)
+
+    def by_flowjax(x0: Any, ts: Any, theta: Any, key: Any) -> Any:
+        return fj.solve(equation, x0, ts, theta, key=key)
 
     terms, solver = diffrax.ODETerm(field), diffrax.Euler()
 
-    def by_diffrax(x0: Any, ts: Any, theta: Any) -> Any:
+    def by_diffrax(x0: Any, ts: Any, theta: Any, key: Any) -> Any:
         return diffrax.diffeqsolve(
             *(terms, solver, 0.0, 1.0, 1 / problem.steps, x0, theta),
             max_steps=problem.steps,
             throw=False,
         ).ys[0]
 
-    functions = {
-        _IN_JIT: jax.jit(by_flowjax),
-        "flowjax": by_flowjax,
-        "diffrax in jit": jax.jit(by_diffrax),
-        "diffrax": by_diffrax,
-    }
-    inputs = jax.device_put((problem.x0, problem.ts, problem.args))
+    functions = {_IN_JIT: jax.jit(by_flowjax), "flowjax": by_flowjax}
+    if key is None:
+        functions |= {"diffrax in jit": jax.jit(by_diffrax), "diffrax": by_diffrax}
+    inputs = jax.device_put((problem.x0, problem.ts, problem.args, key))
     calls, traces = {}, {}
     for entry, function in functions.items():
         say(f"compiling {entry}")

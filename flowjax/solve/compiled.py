@@ -35,13 +35,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
         leaves, structure = jax.tree.flatten(arguments)
-        arrays = [leaf if isinstance(leaf, _ARRAYS) else None for leaf in leaves]
-        others = tuple(
-            [None if isinstance(leaf, _ARRAYS) else (type(leaf), leaf) for leaf in leaves]
-        )
-        static = (structure, others)
+        arrays: list[Any] = []
+        others: list[Any] = []
+        for leaf in leaves:
+            traced = isinstance(leaf, _ARRAYS)
+            arrays.append(leaf if traced else None)
+            others.append(None if traced else (type(leaf), leaf))
+        static = (structure, tuple(others))
         try:
-            _check_static(others)
+            _check_static(static[1])
         except _HoldsTracer:
             # A cache that outlives a trace must not hold its tracers: a compilation of its own.
             return jax.jit(functools.partial(run, static))(arrays)

@@ -157,7 +157,7 @@ def _call(
 
 def _traced(tree: Any) -> Any:
     """`tree` with every Python float an array, so that a new value of it compiles nothing."""
-    if isinstance(tree, jax.Array):
+    if tree is None or isinstance(tree, jax.Array):
         return tree
     return jax.tree.map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree

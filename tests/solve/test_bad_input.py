@@ -110,6 +110,15 @@ def test_an_sde_refuses_a_decreasing_grid_and_an_ode_takes_it(case):
     np.testing.assert_allclose(fj.solve(decay, X0, ts), np.full(3, expected), rtol=1e-6)
 
 
+def test_a_grid_is_not_taken_for_one_that_lay_at_the_same_address():
+    for _ in range(20):
+        good = jnp.array([0.0, 0.5, 1.0])
+        fj.brownian_increments(KEY, good, X0)
+        del good
+        with refuses(ValueError, "ts must not decrease"):
+            fj.brownian_increments(KEY, jnp.array([0.0, 1.0, 0.5]), X0)
+
+
 # What the field returns.
 
 TREE = {"a": jnp.ones((4, 4)), "b": jnp.ones(2)}

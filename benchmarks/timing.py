@@ -4,7 +4,8 @@ Each round takes one sample of every contender, in an order drawn anew. A sample
 a row, enough to be seen by the clock, each waited for. A contender that has used up its share of
 the time sits out further rounds, so a slow one costs little; one of which a single call takes half
 of the time of the case, or eight times that of the floor and a tenth of the time of the case, is
-timed in that call alone. The floor takes part in all rounds.
+timed in that call alone. The floor takes part in all rounds, which end when it has used up half
+of the time.
 
 The ratio of two contenders is the median over rounds of the ratio within a round: what slows the
 machine down for a while slows both. The floor is entered twice, and how far its second entry is
@@ -97,8 +98,10 @@ def interleaved(
             if taken < least[name] or (taken + 1) * repeats[name] * first[name] <= share
         ]
         active = {floor, floor + AGAIN, *within}
-        # The floor alone is not worth a round.
-        if taken >= settings.min_rounds and len(active) == 2:
+        # The floor alone is not worth a round, nor is a floor that takes half of the time.
+        spent = 2 * taken * repeats[floor] * first[floor]
+        enough = len(active) == 2 or spent > settings.seconds / 2
+        if taken >= settings.min_rounds and enough:
             break
         for name in order.permutation(list(calls)):
             sample = _timed(calls[name], repeats[name], clock) if name in active else math.nan

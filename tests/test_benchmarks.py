@@ -91,6 +91,17 @@ def test_a_contender_over_its_share_sits_out_while_the_floor_goes_on():
     assert paired_ratio(samples["very slow"], samples["scan"]) == pytest.approx(600)
 
 
+def test_a_slow_floor_takes_half_of_the_time_and_its_rounds():
+    machine = Machine()
+    calls = {"scan": machine.call(0.3), "flowjax": machine.call(0.01)}
+    samples = interleaved(calls, "scan", SETTINGS, clock=machine.clock)
+    # Of 10 seconds the floor's two entries take 5 in 9 rounds.
+    assert len(samples["scan"]) == len(samples["flowjax"]) == 9
+    calls["scan"] = machine.call(3.0)
+    samples = interleaved(calls, "scan", SETTINGS, clock=machine.clock)
+    assert len(samples["scan"]) == SETTINGS.min_rounds
+
+
 def test_a_sample_of_a_short_call_lasts_as_long_as_is_asked():
     machine = Machine()
     count = [0]

@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("", report.fractions_table(found, limits), sep="\n")
     print(f"\nTook {(time.perf_counter() - start) / 60:.1f} minutes.")
     whole = options.rows == ROWS and not options.case
-    usual = RESULTS / f"{about['machine']['kind']}.json" if whole else None
-    path = options.json or usual
+    folder = RESULTS if options.settings is FULL else ROOT / "out"
+    path = options.json or (folder / f"{about['machine']['kind']}.json" if whole else None)
     if path:
         about = {**about, "limits": limits, "fractions": found}
         record.write(path, record.document(results, about))
@@ -79,7 +79,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json",
         type=Path,
-        help="where to write the results; of all rows by default benchmarks/results/<machine>.json",
+        help="where to write the results; of all rows by default <machine>.json in "
+        "benchmarks/results, or in out if they are short",
     )
     parser.add_argument("--plot", type=Path, help="where to draw them; beside the JSON by default")
     parser.set_defaults(settings=SHORT)

@@ -1,6 +1,7 @@
-"""The table of the README, from committed results: ``python benchmarks/summary.py [RESULTS.json]``.
+"""The tables of the documentation, from results: ``python benchmarks/summary.py [RESULTS.json]``.
 
-One line for each bound of `targets`, with the range of what was measured over its cases.
+That of the README has one line for each bound of `targets`, with the range of what was measured
+over its cases; that of docs/adjoints.md compares the adjoints.
 """
 
 import sys
@@ -58,8 +59,18 @@ _METRICS = {
 }
 
 
+_ADJOINTS = {
+    "scan": "plain scan",
+    "scan checkpoint": "scan, `jax.checkpoint` on the step",
+    "flowjax": "`Checkpointed`",
+    "flowjax Direct": "`Direct`",
+    "flowjax Reversible": "`Reversible`",
+    "diffrax": "diffrax",
+}
+
+
 def markdown(results: Sequence[Result]) -> str:
-    """The table, in Markdown."""
+    """The table of the README, in Markdown."""
     groups: dict[tuple[str, float], list[Outcome]] = {}
     for result in results:
         for outcome in outcomes(result):
@@ -70,6 +81,16 @@ def markdown(results: Sequence[Result]) -> str:
         values = sorted(outcome.value for outcome in found)
         span = " to ".join(dict.fromkeys(f"{value:.3g}" for value in (values[0], values[-1])))
         lines.append(f"| {label} | {span} | {bound:.3g} |")
+    return "\n".join(lines)
+
+
+def adjoints(results: Sequence[Result]) -> str:
+    """The table of docs/adjoints.md, in Markdown: ratios to the plain scan."""
+    lines = [f"| | {' | '.join(_ADJOINTS.values())} |", "|" + "---|" * (1 + len(_ADJOINTS))]
+    for result in results:
+        if result.row == "gradient" and result.metric in ("time", "temporary bytes"):
+            values = " | ".join(f"{result.ratios[name]:.3g}" for name in _ADJOINTS)
+            lines.append(f"| {result.case}: {result.metric} | {values} |")
     return "\n".join(lines)
 
 
@@ -84,4 +105,5 @@ def _label(target: Target) -> str:
 
 if __name__ == "__main__":
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    print(markdown(record.results_of(record.read(path))))
+    results = record.results_of(record.read(path))
+    print(markdown(results), "", adjoints(results), sep="\n")

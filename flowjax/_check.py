@@ -125,7 +125,7 @@ def time_grid(ts: Any) -> Array:
     return array.astype(computing_dtype(array.dtype))
 
 
-def increasing(ts: Any) -> None:
+def increasing(ts: Array) -> None:
     """Refuses a decreasing grid for a solve with noise, where the times are concrete."""
     if isinstance(ts, Tracer) or _found_increasing.get(id(ts)) is ts:
         return
@@ -134,8 +134,7 @@ def increasing(ts: Any) -> None:
             "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
             "Write the reverse-time SDE on an increasing grid instead."
         )
-    if isinstance(ts, jax.Array):
-        _found_increasing[id(ts)] = ts
+    _found_increasing[id(ts)] = ts
 
 
 # While they live. Looking at one again would take a third of the time of a short solve.

@@ -58,8 +58,9 @@ def check_end(schedule: Any, called: np.ndarray) -> None:
 
     Those of flowjax all do; one of the user's own would give NaN there.
     """
-    # Of the type: to bind a method of an equinox.Module takes longer than all else here.
-    if called.max() < 1 or hasattr(type(schedule), "half_variance_rate"):
+    # Of the type first: to bind a method of an equinox.Module takes longer than all else here.
+    known = (hasattr(one, "half_variance_rate") for one in (type(schedule), schedule))
+    if called.max() < 1 or any(known):
         return
     rates = _check.concrete(lambda: schedule.rates(jnp.ones(())))
     if rates is not None and np.isinf(rates[1]):

@@ -1,6 +1,6 @@
 """The rows of the table, a module each; `ROWS` is the order in which they run.
 
-A module has ``cases() -> list[Case]``. Nothing is compiled before a case is measured.
+A module has ``cases() -> list[Case]``. The work of a case begins when it is measured.
 """
 
 from collections.abc import Callable

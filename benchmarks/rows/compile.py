@@ -93,10 +93,15 @@ def _first_calls(
 def _set_up() -> None:
     """What each package does once in a process, such as importing on first use, is not timed."""
     small = problems.linear((), 2)
-    for make, names in ((contenders.ode, _FORWARD), (contenders.gradient, _GRADIENT)):
+    start = _start(small)
+    for make, names, inputs in (
+        (contenders.ode, _FORWARD, start),
+        (contenders.gradient, _GRADIENT, start),
+        (contenders.sde, _DIFFUSION, (jax.random.key(SEED), *start)),
+    ):
         for name, function in make(small).items():
             if name in names.values():
-                _first_call(function, _start(small))
+                _first_call(function, inputs)
 
 
 def _first_call(function: Callable, inputs: tuple) -> float:

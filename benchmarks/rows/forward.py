@@ -1,7 +1,10 @@
 """Row forward: Euler's method, nothing differentiated."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import flowjax as fj
 from benchmarks import contenders, problems, torch_contenders, verify
 from benchmarks.compiled import compiled
 from benchmarks.problems import Problem
@@ -24,6 +27,8 @@ def _measure(problem: Problem, settings: Settings, say: Say) -> list[Result]:
         say(f"compiling {name}")
         calls[name] = compiled(solve, (problem.x0, problem.args)).run
         results[name] = calls[name]()
+    calls["flowjax check_finite"] = _looked_at(problem)
+    results["flowjax check_finite"] = calls["flowjax check_finite"]()
     for name, run in torch_contenders.ode(problem).items():
         say(f"warming {name}")
         calls[name] = run
@@ -33,3 +38,12 @@ def _measure(problem: Problem, settings: Settings, say: Say) -> list[Result]:
     say("timing")
     samples = interleaved(calls, contenders.FLOOR, settings)
     return [timed("forward", problem.name, samples, (contenders.FLOOR,), work=problem.work())]
+
+
+def _looked_at(problem: Problem) -> Callable[[], Any]:
+    """The solve that keeps all states and looks for the first that is not finite."""
+    run = compiled(
+        lambda x0, args: fj.trajectory(problem.field, x0, problem.ts, args),
+        (problem.x0, problem.args),
+    ).run
+    return lambda: fj.check_finite(run(0), problem.ts)[-1]

@@ -68,7 +68,7 @@ def scan_in_blocks(
 
 
 def length_near(target: int, n: int) -> int:
-    """A block length near `target` that divides n, if one is within a factor of two of it."""
+    """A block length near `target` that divides n, if one is above half and at most twice of it."""
     target = min(target, n)
-    near = [d for d in range(-(-target // 2), min(n, 2 * target) + 1) if n % d == 0]
+    near = [d for d in range(target // 2 + 1, min(n, 2 * target) + 1) if n % d == 0]
     return min(near, key=lambda d: abs(math.log(d / target)), default=target)

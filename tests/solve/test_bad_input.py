@@ -520,3 +520,16 @@ def test_nothing_is_checked_in_the_compiled_loop():
     text = str(jax.make_jaxpr(lambda x0: fj.solve(OU, x0, TS, key=KEY))(X0))
     for word in ("callback", "debug", "assert", "error_if", "check"):
         assert word not in text.replace("checkpoint", "")
+
+
+def test_a_decreasing_grid_of_plain_numbers_is_refused_under_jit_too():
+    sde = fj.ornstein_uhlenbeck(1.0, 1.0)
+    with pytest.raises(ValueError, match="ts must not decrease"):
+        jax.jit(lambda key: fj.solve(sde, 1.0, fj.uniform_grid(4, 1.0, 0.0), key=key))(
+            jax.random.key(0)
+        )
+
+
+def test_what_cannot_be_hashed_is_refused_by_name():
+    with pytest.raises(TypeError, match="in args must be hashable"):
+        fj.solve(fj.linear_field, 1.0, TS, {"set": {1, 2}})

@@ -420,3 +420,9 @@ def test_the_memory_of_the_default_grows_as_the_square_root_of_the_number_of_ste
     assert gradient_bytes(fj.Checkpointed(), 1600) < 4 * gradient_bytes(fj.Checkpointed(), 100)
     one_segment = fj.Checkpointed(segments=1)
     assert gradient_bytes(one_segment, 1600) > 7 * gradient_bytes(one_segment, 100)
+
+
+def test_numpy_integers_serve_as_segments_and_counts():
+    adjoint = fj.Checkpointed(np.int64(2))
+    x1 = fj.solve(fj.linear_field, 1.0, fj.uniform_grid(4), 1.0, adjoint=adjoint)
+    np.testing.assert_allclose(x1, 0.75**4, rtol=1e-6)

@@ -81,3 +81,14 @@ def test_vmap_over_the_ends_makes_one_grid_each(dtype):
     grids = jax.vmap(lambda t1: fj.uniform_grid(6, 0.0, t1))(t1s)
     for grid, t1 in zip(grids, t1s, strict=True):
         np.testing.assert_allclose(grid, np.arange(7) / 6 * float(t1), rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("t0", [0.3, np.float32(0.3), 10.0])
+@pytest.mark.parametrize("span", [0.0, 1e-5, 1e-3, -1e-3])
+def test_a_grid_of_traced_ends_is_monotone_and_ends_where_it_should(t0, span):
+    t0 = jnp.asarray(t0, jnp.float32)
+    t1 = t0 + jnp.float32(span)
+    ts = np.asarray(jax.jit(fj.uniform_grid, static_argnums=0)(1000, t0, t1))
+    assert (np.diff(ts) * np.sign(span) >= 0).all()
+    assert ts[0] == t0
+    assert ts[-1] == t1

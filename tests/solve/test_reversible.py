@@ -219,3 +219,29 @@ def test_a_method_that_cannot_be_run_backward_is_refused_where_there_is_noise():
             key=jax.random.key(0),
             adjoint=fj.Reversible(),
         )
+
+
+def test_a_reversible_solve_without_a_digit_left_is_refused():
+    ts = fj.uniform_grid(20_000)
+    with pytest.raises(ValueError, match="coupling must be closer to 1"):
+        fj.solve(fj.linear_field, 1.0, ts, 1.0, adjoint=fj.Reversible())
+
+
+def test_the_parasitic_mode_of_a_reversible_solve_dies_out_as_its_docstring_says(x64):
+    """Decay by theta = 10 over n = 1000 steps: stable for n (1 - lambda) = 15, not for 1."""
+    ts = fj.uniform_grid(1000)
+
+    def error(coupling):
+        adjoint = fj.Reversible(coupling)
+        x1 = fj.solve(fj.linear_field, 1.0, ts, 10.0, step=fj.midpoint, adjoint=adjoint)
+        return abs(float(x1) - np.exp(-10.0))
+
+    solution = np.exp(-10.0)
+    assert error(1 - 15e-3) < solution / 2
+    assert error(1 - 1e-3) > solution
+
+
+def test_a_reversible_solve_in_16_bits_is_refused():
+    x0 = jnp.ones(2, jnp.bfloat16)
+    with pytest.raises(TypeError, match=r"state of 32 bits or more.*got dtypes \['bfloat16'\]"):
+        fj.solve(fj.linear_field, x0, fj.uniform_grid(8), 1.0, adjoint=fj.Reversible())

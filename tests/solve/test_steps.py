@@ -363,3 +363,10 @@ def test_a_users_stepper_keeps_its_memory_and_may_ask_for_noise(x64):
         path = fj.trajectory(sde, x0, ts, increments=increments, step=fj.Stepper(init, step))
     walk = np.concatenate([np.zeros((1, 3)), np.cumsum(increments, axis=0)])
     assert_close(path, np.arange(18)[:, None] + walk, 1e-14)
+
+
+def test_a_field_is_given_the_time_in_the_precision_of_the_state(x64):
+    x1 = fj.solve(lambda t, x, args: x * (1 - t), jnp.ones(2, jnp.float32), fj.uniform_grid(4))
+    # The product of 1 + (1 - t)/4 over t = 0, 1/4, 1/2, 3/4.
+    assert x1.dtype == jnp.float32
+    np.testing.assert_allclose(x1, 1.25 * 1.1875 * 1.125 * 1.0625, rtol=1e-6)

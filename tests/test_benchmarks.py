@@ -282,6 +282,25 @@ def test_the_command_exits_with_what_it_found(tmp_path, capsys, ratio, status):
     assert ("worse:" in capsys.readouterr().out) == bool(status)
 
 
+@pytest.mark.parametrize(("anew", "status"), [([1.0], 0), ([2.0, 1.0], 0), ([2.0, 2.0], 1)])
+def test_what_is_worse_is_timed_anew_and_has_to_be_worse_each_time(
+    tmp_path, monkeypatch, anew, status
+):
+    record.write(tmp_path / "old.json", document([result(1.0)], ABOUT))
+    record.write(tmp_path / "new.json", document([result(2.0)], ABOUT))
+    asked = []
+
+    def run(command, **_):
+        assert command[2:6] == ["--rows", "forward", "--case", "scalar linear, n=1000"]
+        asked.append(command)
+        record.write(command[-1], document([result(anew[len(asked) - 1])], ABOUT))
+
+    monkeypatch.setattr(check.subprocess, "run", run)
+    old, new = (str(tmp_path / f"{name}.json") for name in ("old", "new"))
+    assert check.main([new, "--baseline", old, "--again", "2"]) == status
+    assert len(asked) == len(anew)
+
+
 def test_peers_that_are_not_installed_here_or_were_not_there_are_left_out():
     with_peer, values = result(), dict(result().values)
     del values["diffrax constant"]

@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_const",
         const=SHORT,
         dest="settings",
-        help="under ten minutes on two quiet CPU cores (the default)",
+        help="under ten minutes on two CPU cores (the default)",
     )
     length.add_argument(
         "--full",

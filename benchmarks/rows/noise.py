@@ -42,7 +42,10 @@ def _measure(problem: Problem, settings: Settings, say: Say) -> list[Result]:
     inputs = [(key, problem.x0, problem.args) for key in _keys(problem)]
     calls: dict[str, Callable[[int], Any]] = {}
     temporary = {}
-    for name, solve in contenders.sde(problem).items():
+    solvers = contenders.sde(problem)
+    if problem.keys is not None and not settings.slow_ones:
+        del solvers["diffrax tree"]
+    for name, solve in solvers.items():
         say(f"compiling {name}")
         made = compiled(solve, *inputs)
         calls[name] = made.run

@@ -128,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _timed_anew(worse: Sequence[Change]) -> list[Result]:
     results = []
-    for row, case in dict.fromkeys(change.timed for change in worse if change.timed):
+    # What this run does not have at all, another will not have either.
+    there = [change for change in worse if change.after is not None]
+    for row, case in dict.fromkeys(change.timed for change in there if change.timed):
         print(f"timing anew: {row}, {case}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "anew.json"

@@ -301,6 +301,14 @@ def test_what_is_worse_is_timed_anew_and_has_to_be_worse_each_time(
     assert len(asked) == len(anew)
 
 
+def test_what_is_not_there_at_all_is_worse_and_not_timed_anew(tmp_path, monkeypatch):
+    record.write(tmp_path / "old.json", document([result(1.0)], ABOUT))
+    record.write(tmp_path / "new.json", document([result(1.0, case="another")], ABOUT))
+    monkeypatch.setattr(check.subprocess, "run", lambda *_, **__: pytest.fail("timed anew"))
+    old, new = (str(tmp_path / f"{name}.json") for name in ("old", "new"))
+    assert check.main([new, "--baseline", old, "--again", "2"]) == 1
+
+
 def test_peers_that_are_not_installed_here_or_were_not_there_are_left_out():
     with_peer, values = result(), dict(result().values)
     del values["diffrax constant"]

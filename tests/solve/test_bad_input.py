@@ -110,6 +110,22 @@ def test_an_sde_refuses_a_decreasing_grid_and_an_ode_takes_it(case):
     np.testing.assert_allclose(fj.solve(decay, X0, ts), np.full(3, expected), rtol=1e-6)
 
 
+def test_a_grid_in_halves_that_decreases_is_refused_under_jit_too():
+    ts = TS[::-1].astype(jnp.bfloat16)
+    for call in (
+        lambda key: fj.solve(OU, X0, ts, key=key),
+        lambda key: fj.brownian_increments(key, ts, X0),
+    ):
+        with refuses(ValueError, "ts must not decrease"):
+            jax.jit(call)(KEY)
+
+
+def test_increments_over_times_of_which_one_is_traced_are_those_over_the_same_times():
+    traced = jax.jit(lambda t: fj.brownian_increments(KEY, [0.0, t, 1.0], X0))(0.25)
+    expected = fj.brownian_increments(KEY, jnp.array([0.0, 0.25, 1.0]), X0)
+    np.testing.assert_allclose(traced, expected, rtol=1e-6)
+
+
 def test_a_grid_is_not_taken_for_one_that_lay_at_the_same_address():
     for _ in range(20):
         good = jnp.array([0.0, 0.5, 1.0])

@@ -122,7 +122,12 @@ def time_grid(ts: Any) -> Array:
         raise ValueError(
             f"ts must be a 1-D floating array of at least 2 times, got shape {array.shape}."
         )
-    return array.astype(computing_dtype(array.dtype))
+    dtype = computing_dtype(array.dtype)
+    if isinstance(array, Tracer):
+        return array.astype(dtype)
+    # Times that can be looked at remain so under `jit`.
+    with jax.ensure_compile_time_eval():
+        return array.astype(dtype)
 
 
 def increasing(ts: Array) -> None:

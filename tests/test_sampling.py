@@ -385,6 +385,12 @@ def test_bad_input_is_refused(unchecked, change, error, words):
         sample(**(settings | change))
 
 
+def test_a_grid_in_halves_that_decreases_is_refused_under_jit_too():
+    ts = TS[::-1].astype(jnp.bfloat16)
+    with pytest.raises(ValueError, match="ts must not decrease"):
+        jax.jit(lambda key: sample(key, BROWNIAN, zero_pair, ts, 2))(KEY)
+
+
 def test_a_traced_number_of_samples_is_refused(unchecked):
     with pytest.raises(TypeError, match="num must be a static positive int, got a traced"):
         jax.jit(lambda num: sample(KEY, still, zero_pair, TS, num))(3)

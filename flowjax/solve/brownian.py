@@ -52,9 +52,9 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
     """
     _check.single_key(key)
-    ts = _check.as_times(ts)
+    ts = _check.time_grid(ts)
     _check.increasing(ts)
-    return _increments(key, _check.time_grid(ts), _check.shapes_of(like, "like"))
+    return _increments(key, ts, _check.shapes_of(like, "like"))
 
 
 def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # The tests of the dieharder battery (Debian's package of that name) that its authors call good (but
-# for two that take hours), on the raw words of flowjax's noise. Takes half an hour on two cores:
+# for two that take hours), on the raw words of flowjax's noise. Takes 15 to 30 minutes on two cores:
 #   tools/dieharder.sh path > docs/dieharder-path.txt
+#   tools/dieharder.sh keys > docs/dieharder-keys.txt
 order=${1:-path}
 python=${PYTHON:-python}
 echo "# python tools/random_stream.py $order | dieharder -g 200 -d TEST"

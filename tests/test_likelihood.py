@@ -521,6 +521,13 @@ def test_what_is_refused(change, error, words):
         fj.log_likelihood(**arguments)
 
 
+def test_a_grid_in_halves_that_decreases_is_refused_under_jit_too():
+    ts = jnp.array([1.0, 0.5, 0.0], jnp.bfloat16)
+    density = jax.jit(lambda x: fj.log_likelihood(x, lambda t, x, args: -x, normal_log_prob, ts))
+    with pytest.raises(ValueError, match="ts must be the sampler's own grid"):
+        density(jnp.ones(2))
+
+
 def test_an_euler_step_is_what_discrete_is_about(x64):
     """So it may be named."""
     named = density_of("discrete", linear, GRID, step=fj.euler)(X, A)

@@ -36,7 +36,7 @@ def _measure(problem: Problem, settings: Settings, say: Say) -> list[Result]:
     say("verifying")
     verify.end_states(problem, results)
     say("timing")
-    # A bound of 5 percent takes more rounds than the bounds of other rows.
+    # On a network all do the same products, and few rounds would leave only noise between them.
     more = settings._replace(min_rounds=3 * settings.min_rounds)
     samples = interleaved(calls, contenders.FLOOR, more)
     return [timed("forward", problem.name, samples, (contenders.FLOOR,), work=problem.work())]

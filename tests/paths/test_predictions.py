@@ -179,7 +179,7 @@ def test_there_and_back_again_is_where_it_began(name, dtype):
     back = tables(
         *(name, np.repeat(INSIDE, 5), np.repeat(xs, 5), there.reshape(25, 5), dtype)
     ).reshape(5, 5, 5, 5)
-    held = set()
+    held = 0
     for k, t in enumerate(INSIDE):
         point = SCHEDULES[name][1](t)
         for (i, source), (j, target) in itertools.permutations(enumerate(PREDICTIONS), 2):
@@ -195,9 +195,10 @@ def test_there_and_back_again_is_where_it_began(name, dtype):
             size = np.max(np.abs([1, xs[k], values[k, i], there[k, i, j]]))
             if 4 * np.finfo(dtype).eps * gain * abs(there[k, i, j]) <= figure * size:
                 assert error <= figure * size, (t, source, target)
-                held.add((t, source, target))
-    # Near the ends, at most five of a schedule's hundred have no room for it in float32.
-    assert len(held) >= (100 if dtype == jnp.float64 else 95)
+                held += 1
+    # At most five of a schedule's hundred have no room for it in float32: those whose gain is large
+    # and whose number in between is not small.
+    assert held >= (100 if dtype == jnp.float64 else 95)
 
 
 @every_schedule

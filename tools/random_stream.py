@@ -4,8 +4,8 @@
 on them; ``tools/dieharder.sh`` runs all of them. The order of the words is
 
 - ``path``: one Brownian path of a state of 4096 elements, pair of steps after pair of steps;
-- ``keys``: the first pair of steps of a state of two elements, one key after the other; the keys are
-  those that ``jax.random.fold_in`` makes of one.
+- ``keys``: the first pair of steps of a state of two elements, one key after the other; the keys
+  are those that ``jax.random.fold_in`` makes of one.
 """
 
 import sys

@@ -16,7 +16,7 @@ def check_finite(path: State, ts: Any) -> State:
     The solvers let NaN and Inf through at full speed. To see where they began, solve again by
     `trajectory`, outside `jit`, and give the path to this function. It costs what it takes to store
     the path and to look at it once: on two CPU cores a few percent of the solve of a network, and
-    16 to 19 times a solve that only multiplies and adds (row forward of the benchmark).
+    some 15 times a solve that only multiplies and adds (row forward of the benchmark).
     A solve that is not asked pays nothing.
 
     Args:

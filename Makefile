@@ -3,7 +3,7 @@
 #   PYTHON    the interpreter that environments are made from (default: the first that is new enough)
 #   VENV      where the environment lies
 #   WORKERS   how many processes run the tests
-#   TESTS     what pytest runs: paths and options, as in `make test TESTS="tests/solve -k euler"`
+#   TESTS     what pytest runs: paths and options, as in `make test TESTS="tests/solver -k euler"`
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -192,15 +192,13 @@ def handwritten_digits(
     ]
 
 
-def trained(
-    digits: fj.data.Digits, key: jax.Array, steps: int
-) -> tuple[fj.models.VelocityMLP, jax.Array]:
+def trained(digits: fj.data.Digits, key: jax.Array, steps: int) -> tuple[fj.models.MLP, jax.Array]:
     """A network that has learned the velocity u_t(x, y) of the digits, and its losses."""
     model_key, fit_key = jax.random.split(key)
-    model = fj.models.VelocityMLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
-    return fj.fit(
+    model = fj.models.MLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
+    return fj.training.fit(
         model,
-        lambda model, sample, key: fj.flow_matching_loss(model, sample.image, key, sample.label),
+        lambda model, sample, key: fj.losses.flow_matching(model, sample.image, key, sample.label),
         digits.train,
         fit_key,
         optimizer=optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, max(steps, 101))),

@@ -1,48 +1,42 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from flowjax import data, models
-from flowjax.likelihood import log_likelihood
-from flowjax.paths import (
-    EDM,
-    CondOT,
-    Polynomial,
-    SquareRoot,
-    Trigonometric,
-    VarianceExploding,
-    VariancePreserving,
+from importlib.metadata import version
+
+from flowjax import data, losses, models, training
+from flowjax._numerics import plus
+from flowjax.densities import log_likelihood
+from flowjax.fields import (
     change_schedule,
-    classifier_free,
     convert,
+    guidance,
     memoryless,
     precondition,
     velocity,
     with_noise,
 )
-from flowjax.processes import (
-    Gaussian,
-    GaussianMixture,
-    gaussian_bridge,
-    langevin,
-    linear_field,
-    linear_flow,
-    ornstein_uhlenbeck,
-)
+from flowjax.grids import beta_grid, karras_grid, log_snr_grid, shifted_grid, uniform_grid
 from flowjax.samplers import (
     adams,
     ancestral,
-    beta_grid,
     ddim,
     dpmpp_2m,
     dpmpp_2m_sde,
     edm_heun,
     exponential_euler,
-    karras_grid,
-    log_snr_grid,
-    shifted_grid,
     unipc,
 )
 from flowjax.sampling import sample
-from flowjax.solve import (
+from flowjax.schedules import (
+    EDM,
+    CondOT,
+    Polynomial,
+    Schedule,
+    SquareRoot,
+    Trigonometric,
+    VarianceExploding,
+    VariancePreserving,
+)
+from flowjax.solver import (
     SDE,
     Checkpointed,
     Direct,
@@ -63,9 +57,18 @@ from flowjax.solve import (
     solve,
     stochastic_heun,
     trajectory,
-    uniform_grid,
 )
-from flowjax.training import fit, flow_matching_loss
+from flowjax.targets import (
+    Gaussian,
+    GaussianMixture,
+    gaussian_bridge,
+    langevin,
+    linear_field,
+    linear_flow,
+    ornstein_uhlenbeck,
+)
+
+__version__ = version("flowjax-solvers")
 
 __all__ = [
     "EDM",
@@ -77,6 +80,7 @@ __all__ = [
     "GaussianMixture",
     "Polynomial",
     "Reversible",
+    "Schedule",
     "SquareRoot",
     "Stepper",
     "Trigonometric",
@@ -90,7 +94,6 @@ __all__ = [
     "brownian_path",
     "change_schedule",
     "check_finite",
-    "classifier_free",
     "coarsen",
     "convert",
     "data",
@@ -101,9 +104,8 @@ __all__ = [
     "euler",
     "euler_maruyama",
     "exponential_euler",
-    "fit",
-    "flow_matching_loss",
     "gaussian_bridge",
+    "guidance",
     "heun",
     "karras_grid",
     "langevin",
@@ -111,11 +113,13 @@ __all__ = [
     "linear_flow",
     "log_likelihood",
     "log_snr_grid",
+    "losses",
     "memoryless",
     "midpoint",
     "milstein",
     "models",
     "ornstein_uhlenbeck",
+    "plus",
     "precondition",
     "reversible_heun",
     "rk4",
@@ -123,6 +127,7 @@ __all__ = [
     "shifted_grid",
     "solve",
     "stochastic_heun",
+    "training",
     "trajectory",
     "uniform_grid",
     "unipc",

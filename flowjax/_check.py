@@ -4,6 +4,7 @@ Nothing here leaves an operation in a compiled program: every check reads shapes
 and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,7 +15,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
-from flowjax._types import computing_dtype
+from flowjax._numerics import computing_dtype
 
 # What a leaf of a state may be: real floating point, of 16 bits or more.
 _BIG_ENOUGH = 16
@@ -162,7 +163,7 @@ def within_schedule(ts: np.ndarray) -> None:
 
 
 def times_of(field: Any, ts: np.ndarray, called: np.ndarray) -> None:
-    """Lets a field that another one calls refuse times, as `flowjax.solve.check_call` does."""
+    """Lets a field that another one calls refuse times, as `flowjax.solver.check_call` does."""
     if hasattr(type(field), "check_times"):
         type(field).check_times(field, ts, called)
 
@@ -285,3 +286,65 @@ def _paired(tree: PyTree, x: PyTree, name: str) -> list[tuple[str, Any, Any]]:
         raise ValueError(f"{name} must have the state's structure {want}, got {got}.")
     named = leaves_with_names(tree, name)
     return [(*pair, leaf) for pair, leaf in zip(named, jax.tree.leaves(x), strict=True)]
+
+
+def number(value: Any, name: str) -> Any:
+    """A real number as a Python float, or an array of shape () as it is."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.generic, np.ndarray, jax.Array)
+    ):
+        raise TypeError(f"{name} must be a real number, got {value!r}.")
+    dtype = jnp.result_type(value)
+    if not jnp.issubdtype(dtype, jnp.floating) and not jnp.issubdtype(dtype, jnp.integer):
+        raise TypeError(f"{name} must be a real number, got dtype {dtype}.")
+    if jnp.shape(value) != ():
+        raise ValueError(f"{name} must be one number, got an array of shape {jnp.shape(value)}.")
+    if isinstance(value, (np.ndarray, jax.Array)):
+        return value if jnp.issubdtype(dtype, jnp.floating) else jnp.asarray(value, float)
+    return float(value)
+
+
+def require(holds: Any, *values: Any, message: str) -> None:
+    """Refuses numbers for which `holds` is false; those that are traced are not looked at."""
+    if any(isinstance(value, Tracer) for value in values):
+        return
+    numbers = [float(value) for value in values]
+    if not holds(*numbers):
+        raise ValueError(f"{message}, got {', '.join(map(str, numbers))}.")
+
+
+def static_number(value: Any, name: str) -> float:
+    """A real number, or an array of shape () that is not traced, as a float."""
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"{name} must be a static number, got a traced value of shape {value.shape}; under "
+            f"jit, mark the argument as static."
+        )
+    if isinstance(value, (np.ndarray, jax.Array)) and value.shape == ():
+        value = np.asarray(value)[()]
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a static number, such as a float, got {value!r}.")
+    return float(value)
+
+
+def time(t: Any) -> Array:
+    """Times as a floating array of at least 32 bits; integers become the default float dtype."""
+    if t is None:
+        raise TypeError("t must be a real number, got None.")
+    try:
+        array = jnp.asarray(t)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"t must be a real number, got {t!r}.") from error
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        array = array.astype(float)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"t must be a real number, got dtype {array.dtype}.")
+    return array.astype(computing_dtype(array.dtype))
+
+
+def scalar_time(t: Any) -> Array:
+    """One time, as `time` has it."""
+    t = time(t)
+    if t.ndim != 0:
+        raise ValueError(f"t must be a scalar, got shape {t.shape}; use jax.vmap over many times.")
+    return t

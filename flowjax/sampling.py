@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from flowjax import _check
 from flowjax._progress import progress_bar
 from flowjax._same_schedule import schedule_of
-from flowjax.solve import SDE, Stepper, check_call, needs_noise, solve
+from flowjax.solver import SDE, Stepper, check_call, needs_noise, solve
 
 
 def sample(

@@ -68,7 +68,7 @@ def test_a_docstring_example_shows_what_it_says(name, tmp_path, monkeypatch):
 
 
 def test_the_examples_of_functions_classes_and_private_modules_are_found():
-    assert {"flowjax.solve.loop.solve", "flowjax.solve.adjoints.Checkpointed"} <= set(EXAMPLES)
+    assert {"flowjax.solver.loop.solve", "flowjax.solver.adjoints.Checkpointed"} <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ STABLE = [
     "brownian_increments", "brownian_path", "coarsen",
     "Checkpointed", "Direct", "Truncated", "Reversible",
     "linear_field", "linear_flow", "ornstein_uhlenbeck", "langevin", "Gaussian", "GaussianMixture",
-    "gaussian_bridge", "sample", "flow_matching_loss", "fit", "data", "models",
+    "gaussian_bridge", "sample", "flow_matching", "fit", "data", "models",
     "CondOT", "Trigonometric", "VariancePreserving", "VarianceExploding", "SquareRoot",
     "Polynomial", "EDM", "convert", "velocity", "precondition", "change_schedule",
     "with_noise", "memoryless", "classifier_free",
@@ -33,8 +33,9 @@ STABLE = [
 ]
 
 MODULES = [
-    "flowjax", "flowjax.data", "flowjax.models", "flowjax.paths", "flowjax.processes",
-    "flowjax.samplers", "flowjax.solve", "flowjax.training",
+    "flowjax", "flowjax.data", "flowjax.densities", "flowjax.fields", "flowjax.losses", "flowjax.models",
+    "flowjax.schedules", "flowjax.targets",
+    "flowjax.samplers", "flowjax.solver", "flowjax.training",
 ]
 # fmt: on
 

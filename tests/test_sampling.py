@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.processes import linear_field, ornstein_uhlenbeck
+from flowjax.grids import uniform_grid
 from flowjax.sampling import sample
-from flowjax.solve import SDE, brownian_increments, heun, solve, uniform_grid
+from flowjax.solver import SDE, brownian_increments, heun, solve
+from flowjax.targets import linear_field, ornstein_uhlenbeck
 
 KEY = jax.random.key(0)
 TS = uniform_grid(8)

@@ -13,8 +13,8 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from flowjax.solve.brownian import path_key
-from flowjax.solve.noise import Words, threefry2x32
+from flowjax.solver.brownian import path_key
+from flowjax.solver.noise import Words, threefry2x32
 
 _WORDS = 2**22
 

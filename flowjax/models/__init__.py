@@ -1,5 +1,5 @@
 """Small equinox networks that are fields: ``model(t, x, args) -> velocity``."""
 
-from flowjax.models.mlp import VelocityMLP as VelocityMLP
+from flowjax.models.mlp import MLP as MLP
 
-__all__ = ["VelocityMLP"]
+__all__ = ["MLP"]

@@ -10,14 +10,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax._check import positive_int, single_key
-from flowjax._types import computing_dtype
+from flowjax._numerics import computing_dtype
 
 # Angular frequencies pi 2^-1 ... pi 2^4: from a quarter turn over [0, 1], which tells the two
 # ends apart, to eight turns.
 _FREQUENCIES = np.pi * 2.0 ** np.linspace(-1.0, 4.0, 16)
 
 
-class VelocityMLP(eqx.Module):
+class MLP(eqx.Module):
     r"""A residual network that is a field: ``model(t, x, args) -> velocity``.
 
     $$c = \mathrm{silu}(A\,[\cos ft, \sin ft] + e_y), \qquad z_0 = B x$$
@@ -46,9 +46,7 @@ class VelocityMLP(eqx.Module):
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
-        >>> model = fj.models.VelocityMLP(
-        ...     (8, 8), width=32, depth=2, num_classes=10, key=jax.random.key(0)
-        ... )
+        >>> model = fj.models.MLP((8, 8), width=32, depth=2, num_classes=10, key=jax.random.key(0))
         >>> x0 = jax.random.normal(jax.random.key(1), (8, 8))
         >>> fj.solve(model, x0, fj.uniform_grid(10), args=3).shape
         (8, 8)

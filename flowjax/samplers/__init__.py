@@ -1,4 +1,4 @@
-"""Few-step methods for schedules: steps for `solve`, and the time grids that suit them."""
+"""Few-step methods for schedules: steps for `solve`."""
 
 from flowjax.samplers.adams import adams as adams
 from flowjax.samplers.dpm_solver import dpmpp_2m as dpmpp_2m
@@ -7,23 +7,15 @@ from flowjax.samplers.edm import edm_heun as edm_heun
 from flowjax.samplers.first_order import ancestral as ancestral
 from flowjax.samplers.first_order import ddim as ddim
 from flowjax.samplers.first_order import exponential_euler as exponential_euler
-from flowjax.samplers.grids import beta_grid as beta_grid
-from flowjax.samplers.grids import karras_grid as karras_grid
-from flowjax.samplers.grids import log_snr_grid as log_snr_grid
-from flowjax.samplers.grids import shifted_grid as shifted_grid
 from flowjax.samplers.unipc import unipc as unipc
 
 __all__ = [
     "adams",
     "ancestral",
-    "beta_grid",
     "ddim",
     "dpmpp_2m",
     "dpmpp_2m_sde",
     "edm_heun",
     "exponential_euler",
-    "karras_grid",
-    "log_snr_grid",
-    "shifted_grid",
     "unipc",
 ]

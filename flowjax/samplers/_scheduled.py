@@ -18,11 +18,12 @@ import numpy as np
 from jax import Array
 
 from flowjax import _check
-from flowjax._path import PathPoint, over, path_at
+from flowjax._numerics import computing_dtype, quotient, widest
 from flowjax._same_schedule import check_same, check_velocity
-from flowjax._types import Field, Scalar, State, computing_dtype
-from flowjax.paths.predictions import data_and_noise_from, widest
-from flowjax.solve import SDE
+from flowjax._types import Field, Scalar, State
+from flowjax.fields.predictions import data_and_noise_from
+from flowjax.schedules.point import PathPoint, path_at
+from flowjax.solver import SDE
 
 
 class Scheduled(eqx.Module):
@@ -66,14 +67,14 @@ def interval(schedule: Any, t0: Scalar, t1: Scalar, x: State) -> Interval:
     start, end = path_at(schedule, t0, dtype), path_at(schedule, t1, dtype)
     (a0, s0, *_), (a1, s1, *_) = start, end
     finite = (a0 > 0) & (s0 > 0) & (a1 > 0) & (s1 > 0)
-    ratio = over(jnp.where(finite, a1 * s0, 1), jnp.where(finite, a0 * s1, 1))
+    ratio = quotient(jnp.where(finite, a1 * s0, 1), jnp.where(finite, a0 * s1, 1))
     h = jnp.log(ratio)
     return Interval(
         *(start, end, a0, s0, a1, s1),
-        decay=over(a0 * s1, s0 * a1),
-        gain=a1 - over(a0 * s1, s0),
+        decay=quotient(a0 * s1, s0 * a1),
+        gain=a1 - quotient(a0 * s1, s0),
         h=h,
-        inverse_h=over(jnp.ones_like(h), h),
+        inverse_h=quotient(jnp.ones_like(h), h),
     )
 
 
@@ -120,7 +121,7 @@ def combined(x: State, *terms: tuple[Array, State]) -> State:
 
 def noise_weight(forgotten: Array, t0: Scalar, t1: Scalar) -> Array:
     r"""`\sqrt{forgotten / (t_1 - t_0)}`: what dW is multiplied by to have that variance."""
-    share = over(forgotten, jnp.asarray(t1 - t0, forgotten.dtype))
+    share = quotient(forgotten, jnp.asarray(t1 - t0, forgotten.dtype))
     # A step of no length adds no noise, and has a derivative.
     positive = share > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, share, 1)), 0)

@@ -9,11 +9,10 @@ import numpy as np
 from jax import Array
 
 from flowjax import _check
-from flowjax._path import over
+from flowjax._numerics import quotient, widest
 from flowjax._types import Field, Scalar, State
-from flowjax.paths.predictions import widest
 from flowjax.samplers._scheduled import combined
-from flowjax.solve import Stepper
+from flowjax.solver import Stepper
 
 
 def adams(order: int = 4) -> Stepper:
@@ -133,7 +132,7 @@ def _integrals(t0: Array, t1: Array, times: Array, present: Array) -> Array:
     factors = present[None, :] & ~np.eye(len(times), dtype=bool)
     apart = jnp.where(factors, times[:, None] - times[None, :], 1)
     away = jnp.where(factors[None], at[:, None, None] - times[None, None, :], 1)
-    values = jnp.prod(over(away, apart[None]), axis=2)
+    values = jnp.prod(quotient(away, apart[None]), axis=2)
     weighted = jnp.asarray(weights / 2, t0.dtype)[:, None] * values
     return jnp.where(present, (t1 - t0) * jnp.sum(weighted, axis=0), 0)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowjax import _check
+from flowjax._numerics import widest
 from flowjax._types import Field, Scalar, State
-from flowjax.paths.predictions import widest
 from flowjax.samplers._scheduled import (
     Scheduled,
     combined,
@@ -16,7 +16,7 @@ from flowjax.samplers._scheduled import (
     noise_weight,
     predicted,
 )
-from flowjax.solve import Stepper
+from flowjax.solver import Stepper
 
 
 def dpmpp_2m(schedule: Any) -> Stepper:

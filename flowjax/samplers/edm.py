@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from flowjax import _check
-from flowjax._path import over
+from flowjax._check import static_number
+from flowjax._numerics import quotient, widest
 from flowjax._types import Field, Scalar, State
-from flowjax.paths import EDM
-from flowjax.paths.predictions import widest
-from flowjax.samplers._numbers import static_number
 from flowjax.samplers._scheduled import (
     Scheduled,
     combined,
@@ -19,6 +17,7 @@ from flowjax.samplers._scheduled import (
     noise_weight,
     predicted,
 )
+from flowjax.schedules import EDM
 
 
 def edm_heun(
@@ -116,7 +115,7 @@ class _ChurnedEDMHeun(Scheduled):
     ) -> State:
         t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
         a0, s0 = self.schedule(t0)
-        level = over(s0, a0)
+        level = quotient(s0, a0)
         raised = (a0 > 0) & (s0 > 0) & (self.s_tmin <= level) & (level <= self.s_tmax)
         # A step of no length has no noise to add either.
         raised &= t1 > t0
@@ -126,7 +125,7 @@ class _ChurnedEDMHeun(Scheduled):
 
         # Line 6 in the state's own scale, with e^{-h} = sigma_0 / sigma_hat from t_hat to t0.
         i = interval(self.schedule, t_hat, t0, x)
-        kept, scale = jnp.where(raised, i.decay, 1), jnp.where(raised, over(i.a0, a0), 1)
+        kept, scale = jnp.where(raised, i.decay, 1), jnp.where(raised, quotient(i.a0, a0), 1)
         fresh = self.s_noise * noise_weight((1 - kept) * (1 + kept), t0, t1)
         x_hat = combined(x, (scale, x), (i.s0 * fresh, dw))
         return _heun(self.schedule, field, t_hat, t1, x_hat, args)
@@ -137,7 +136,7 @@ def _heun(schedule: Any, field: Field, t0: Scalar, t1: Scalar, x: State, args: A
     i = interval(schedule, t0, t1, x)
     data, noise = predicted(field, t0, x, args, i.start, "edm_heun")
     x1 = combined(x, (i.a1, data), (i.s1, noise))
-    half = (i.s1 - over(i.a1 * i.s0, i.a0)) / 2
+    half = (i.s1 - quotient(i.a1 * i.s0, i.a0)) / 2
 
     def corrected(x1: State) -> State:
         _, noise1 = predicted(field, t1, x1, args, i.end, "edm_heun")

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowjax import _check
-from flowjax._path import over
+from flowjax._numerics import quotient
 from flowjax._types import Field, Scalar, State
-from flowjax.paths.predictions import score_denominator
+from flowjax.fields.predictions import score_denominator
 from flowjax.samplers._scheduled import (
     Scheduled,
     combined,
@@ -25,7 +25,7 @@ from flowjax.samplers._scheduled import (
     noise_weight,
     predicted,
 )
-from flowjax.solve import SDE
+from flowjax.solver import SDE
 
 
 def ddim(schedule: Any) -> Scheduled:
@@ -198,13 +198,13 @@ class _ExponentialEuler(Scheduled):
         half_g2 = _scalar(sde.diffusion(t0, x, args), i.a0.dtype) ** 2 / 2
 
         # The drift is u + (g^2 / 2) (alpha u - alpha' x) / (alpha' sigma^2 - alpha sigma sigma').
-        c = over(half_g2, score_denominator(i.start))
+        c = quotient(half_g2, score_denominator(i.start))
         drift = sde.drift(t0, x, args)
         share = 1 / (1 + c * i.a0)
         velocity = combined(x, (share, drift), (share * c * i.start.alpha_rate, x))
         data, noise = expected(velocity, x, i.start)
 
-        plain = over(half_g2 * jnp.asarray(t1 - t0, half_g2.dtype), i.start.variance)
+        plain = quotient(half_g2 * jnp.asarray(t1 - t0, half_g2.dtype), i.start.variance)
         tau = jnp.where(i.a0 > 0, c * i.a0 * i.h, plain)
         fresh = noise_weight(-jnp.expm1(-2 * tau), t0, t1)
         return combined(x, (i.a1, data), (i.s1 * jnp.exp(-tau), noise), (i.s1 * fresh, dw))

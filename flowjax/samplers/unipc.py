@@ -7,11 +7,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from flowjax import _check
-from flowjax._path import over
+from flowjax._numerics import quotient, widest
 from flowjax._types import Field, Scalar, State
-from flowjax.paths.predictions import widest
 from flowjax.samplers._scheduled import Scheduled, combined, interval, predicted
-from flowjax.solve import Stepper
+from flowjax.solver import Stepper
 
 
 def unipc(schedule: Any) -> Stepper:
@@ -90,13 +89,13 @@ class _UniPC(Scheduled):
         corrected = combined(x, (jnp.ones_like(weight), uncorrected), (weight, data))
 
         # The step of ddim from the corrected state, to which data and noise do not belong.
-        shrink = over(i.s1, i.s0)
+        shrink = quotient(i.s1, i.s0)
         base = ((i.a1, data), (i.s1, noise), (shrink, corrected), (-shrink, x))
         q = i.h * inverse_h
         half = i.gain * q / 2
         x1 = combined(x, *base, (half, data), (-half, previous))
 
-        grown = over(jnp.ones_like(q), 1 - i.decay)
+        grown = quotient(jnp.ones_like(q), 1 - i.decay)
         b1 = grown - i.inverse_h
         b2 = grown - 2 * b1 * i.inverse_h
         # rho_1 / r and rho_2, with r = -1/q.

@@ -69,7 +69,7 @@ def fit(
         >>> def loss(slope, sample, key):
         ...     x, y = sample
         ...     return (slope * x - y) ** 2
-        >>> slope, losses = fj.fit(
+        >>> slope, losses = fj.training.fit(
         ...     jnp.array(0.0),
         ...     loss,
         ...     (x, 3 * x),

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.models import VelocityMLP
-from flowjax.solve import solve, uniform_grid
+from flowjax.grids import uniform_grid
+from flowjax.models import MLP
+from flowjax.solver import solve
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def model():
 def varied(shape, num_classes):
     """A model with every weight at random: the zero start would hide half of the formula."""
     skeleton = eqx.filter_eval_shape(
-        lambda key: VelocityMLP(shape, width=8, depth=2, num_classes=num_classes, key=key),
+        lambda key: MLP(shape, width=8, depth=2, num_classes=num_classes, key=key),
         jax.random.key(0),
     )
     normal = np.random.default_rng(1).normal
@@ -77,7 +78,7 @@ def test_a_half_precision_state_is_computed_in_the_weights_precision(model):
 
 
 def test_a_new_model_depends_on_neither_time_nor_label_yet():
-    model = VelocityMLP((3,), 16, 3, 4, key=jax.random.key(0))
+    model = MLP((3,), 16, 3, 4, key=jax.random.key(0))
     x = jnp.array([1.0, -2.0, 0.5])
     velocity = eqx.filter_jit(model)
     np.testing.assert_array_equal(
@@ -185,4 +186,4 @@ def test_a_bad_time_or_state_is_refused(model, unchecked, t, x, error, words):
 def test_bad_settings_are_refused(unchecked, change, error, words):
     settings = {"shape": (3,), "width": 8, "depth": 1, "key": jax.random.key(0)} | change
     with pytest.raises(error, match=words):
-        VelocityMLP(**settings)
+        MLP(**settings)

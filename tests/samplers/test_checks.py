@@ -42,7 +42,7 @@ def test_the_velocity_of_another_schedule_is_refused(name):
     for field in (
         UNDER_VP,
         fj.velocity(network, VP, "noise"),
-        fj.classifier_free(UNDER_VP, 2.0, None),
+        fj.guidance.classifier_free(UNDER_VP, 2.0, None),
         fj.change_schedule(FIELD, STRAIGHT, VP),
     ):
         for call in (
@@ -131,7 +131,7 @@ def test_times_that_stand_still_go_one_way(ts):
         (FIELD, fj.dpmpp_2m(STRAIGHT)),
         (network, fj.ddim(STRAIGHT)),
         (fj.velocity(network, VP, "noise"), fj.midpoint),
-        (fj.classifier_free(FIELD, 2.0, None), fj.euler),
+        (fj.guidance.classifier_free(FIELD, 2.0, None), fj.euler),
     ],
 )
 def test_samples_are_not_drawn_from_the_data_end(field, step):

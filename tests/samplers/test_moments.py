@@ -12,7 +12,7 @@ import pytest
 
 import flowjax as fj
 from tests.samplers import oracles
-from tests.solve.random_checks import SEED, assert_near, keys_of
+from tests.solver.random_checks import SEED, assert_near, keys_of
 
 SCHEDULE = fj.CondOT()
 MEAN, STD = oracles.GAUSSIAN[1][0], oracles.GAUSSIAN[2][0]

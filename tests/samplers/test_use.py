@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-from tests.solve.random_checks import key_of
+from tests.solver.random_checks import key_of
 
 SCHEDULE = fj.CondOT()
 TARGET = fj.GaussianMixture([0.3, 0.7], [[-2.0, 0.0], [2.0, 1.0]], [0.5, 0.5])

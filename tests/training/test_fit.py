@@ -9,10 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from flowjax.models import VelocityMLP
+from flowjax.grids import uniform_grid
+from flowjax.losses import flow_matching
+from flowjax.models import MLP
 from flowjax.sampling import sample
-from flowjax.solve import uniform_grid
-from flowjax.training import fit, flow_matching_loss
+from flowjax.training import fit
 
 KEY = jax.random.key(0)
 
@@ -136,7 +137,7 @@ def test_a_linear_velocity_converges_to_the_closed_form_minimum(standard_promoti
     data = mean + std * (data - data.mean()) / data.std()
     model, _ = fit(
         eqx.Partial(lambda weights, t, x, args: weights[0] * x + weights[1], jnp.zeros(2)),
-        flow_matching_loss,
+        flow_matching,
         data,
         KEY,
         optimizer=optax.adam(optax.cosine_decay_schedule(0.1, 600)),
@@ -153,8 +154,8 @@ def test_a_trained_model_draws_the_label_that_is_asked_for(standard_promotion):
     labels = jnp.arange(256) % 2
     data = (centres[labels] + 0.1 * jax.random.normal(jax.random.key(3), (256, 2)), labels)
     model, _ = fit(
-        VelocityMLP((2,), width=32, depth=1, num_classes=2, key=jax.random.key(4)),
-        lambda model, sample, key: flow_matching_loss(model, sample[0], key, sample[1]),
+        MLP((2,), width=32, depth=1, num_classes=2, key=jax.random.key(4)),
+        lambda model, sample, key: flow_matching(model, sample[0], key, sample[1]),
         data,
         KEY,
         optimizer=optax.adam(3e-3),

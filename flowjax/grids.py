@@ -1,0 +1,298 @@
+"""Time grids: an array of n + 1 times, which anything may make."""
+
+import contextlib
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from flowjax import _check
+from flowjax._check import static_number
+from flowjax._numerics import computing_dtype
+from flowjax._types import Times
+
+
+def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
+    """The n + 1 equally spaced times from t0 to t1.
+
+    ``ts[i] = t0 + i h`` with ``h = (t1 - t0) / n``, each computed afresh as
+    ``t0 + (i/n) (t1 - t0)``: rounding does not accumulate, both ends are exact, and no time
+    comes before the one it follows. From plain numbers the grid is concrete, also under `jit`.
+
+    Args:
+        n: number of steps, a static positive int.
+        t0: first time, a scalar, in the units of time of the field. May be traced.
+        t1: last time, likewise. ``t1 < t0`` gives a decreasing grid, on which an ODE runs
+            backward.
+
+    Returns:
+        Array of shape (n + 1,), of JAX's default floating dtype or of t0's and t1's if they
+        are floating arrays, never below float32. Differentiable in t0 and t1.
+
+    Raises:
+        TypeError: if n is not a static int.
+        ValueError: if n is less than 1, or t0 or t1 is not a real scalar.
+
+    Example:
+        >>> import flowjax as fj
+        >>> fj.uniform_grid(4)
+        Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 1.
+    """
+    n = _check.positive_int(n, "n")
+    dtype = computing_dtype(jnp.result_type(float))
+    for name, time in (("t0", t0), ("t1", t1)):
+        if jnp.shape(time) != () or jnp.issubdtype(jnp.result_type(time), jnp.complexfloating):
+            raise ValueError(
+                f"{name} must be a real scalar, got shape {jnp.shape(time)} and dtype "
+                f"{jnp.result_type(time)}."
+            )
+    floating = [
+        jnp.result_type(time)
+        for time in (t0, t1)
+        if hasattr(time, "dtype") and jnp.issubdtype(time.dtype, jnp.floating)
+    ]
+    if floating:
+        dtype = max(map(computing_dtype, floating), key=lambda dtype: jnp.finfo(dtype).bits)
+    weight = np.arange(n + 1) / n
+    if not isinstance(t0, jax.Array) and not isinstance(t1, jax.Array):
+        times = np.clip(t0 + weight * (t1 - t0), min(t0, t1), max(t0, t1))
+        times[-1] = t1
+        with jax.ensure_compile_time_eval():
+            return jnp.asarray(times, dtype)
+    weight, t0, t1 = (jnp.asarray(value, dtype) for value in (weight, t0, t1))
+    times = jnp.clip(t0 + weight * (t1 - t0), jnp.minimum(t0, t1), jnp.maximum(t0, t1))
+    # At the ends themselves: exactly, and with the derivatives 1 and 0 that clipping would halve.
+    return jnp.concatenate([t0[None], times[1:-1], t1[None]])
+
+
+def karras_grid(
+    n: int,
+    schedule: Any,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> Times:
+    r"""The times at which the noise level takes the values of EDM.
+
+    $$\hat\sigma_i = \Big(\sigma_{max}^{1/\rho}
+    + \frac{i}{n - 1}\big(\sigma_{min}^{1/\rho} - \sigma_{max}^{1/\rho}\big)\Big)^\rho,
+    \quad i = 0, \dots, n - 1, \qquad \hat\sigma_n = 0$$
+
+    where $\hat\sigma = \sigma / \alpha$ is the noise level of the schedule at a time. Of one step
+    the level is sigma_max and then 0.
+
+    The first time is 0 only if the schedule begins at sigma_max or below: a sample is started with
+    the standard deviation that the schedule has at ``ts[0]``, which the example does.
+
+    Args:
+        n: number of steps, a static positive int.
+        schedule: such as `fj.CondOT()`.
+        sigma_min: the last level before 0, a positive number. It lies within the schedule.
+        sigma_max: the first level, above sigma_min. If it lies above the schedule's first, the
+            grid begins at t = 0.
+        rho: how much the steps shorten towards low noise, a positive number.
+
+    Returns:
+        Array of shape (n + 1,), increasing, of JAX's default floating dtype. The last time is 1.
+
+    Raises:
+        TypeError: n is not a static int, another argument is not a static number, or schedule is
+            not a schedule.
+        ValueError: n is less than 1; the levels are not positive and finite with
+            sigma_min < sigma_max; rho is not positive; or two of the times are the same, because
+            the schedule does not reach their levels or the dtype does not tell them apart.
+
+    Example:
+        >>> import jax
+        >>> import flowjax as fj
+        >>> schedule = fj.CondOT()
+        >>> ts = fj.karras_grid(4, schedule)
+        >>> print([f"{t:.4f}" for t in ts])
+        ['0.0123', '0.0933', '0.6803', '0.9980', '1.0000']
+        >>> init = lambda key: schedule(ts[0])[1] * jax.random.normal(key, (2,))
+
+    References:
+        Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based generative
+        models", 2022, arXiv 2206.00364, equation 5.
+    """
+    n = _check.positive_int(n, "n")
+    _check.checked_schedule(schedule, "time_at")
+    sigma_min = static_number(sigma_min, "sigma_min")
+    sigma_max = static_number(sigma_max, "sigma_max")
+    rho = static_number(rho, "rho")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(
+            f"sigma_min and sigma_max must be positive and finite with sigma_min < sigma_max, "
+            f"got {sigma_min} and {sigma_max}."
+        )
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho must be a positive finite number, got {rho}.")
+    share = np.arange(n) / max(n - 1, 1)
+    start, end = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
+    return _times_at(-2 * rho * np.log(start + share * (end - start)), schedule)
+
+
+def log_snr_grid(
+    n: int, schedule: Any, log_snr_min: float = -9.0, log_snr_max: float = 9.0
+) -> Times:
+    r"""The times that are evenly spaced in the logarithm of the signal-to-noise ratio.
+
+    $$\log\frac{\alpha^2}{\sigma^2}(t_i) = l_{min} + \frac{i}{n - 1} (l_{max} - l_{min}),
+    \quad i = 0, \dots, n - 1, \qquad t_n = 1$$
+
+    which is DPM-Solver's spacing in lambda, half that logarithm. Of one step the logarithm starts
+    at log_snr_min.
+
+    The first time is 0 only if the schedule begins at log_snr_min or above: a sample is started
+    with the standard deviation that the schedule has at ``ts[0]``, as in `karras_grid`.
+
+    Args:
+        n: number of steps, a static positive int.
+        schedule: such as `fj.CondOT()`.
+        log_snr_min: the first logarithm, a finite number. If it lies below the schedule's first,
+            the grid begins at t = 0.
+        log_snr_max: the last logarithm before the step to t = 1, above log_snr_min. It lies
+            within the schedule.
+
+    Returns:
+        Array of shape (n + 1,), increasing, of JAX's default floating dtype. The last time is 1.
+
+    Raises:
+        TypeError: n is not a static int, another argument is not a static number, or schedule is
+            not a schedule.
+        ValueError: n is less than 1; the ends are not finite with log_snr_min < log_snr_max; or
+            two of the times are the same, as in `karras_grid`.
+
+    Example:
+        >>> import flowjax as fj
+        >>> ts = fj.log_snr_grid(4, fj.CondOT())
+        >>> print([f"{t:.3f}" for t in ts])
+        ['0.011', '0.182', '0.818', '0.989', '1.000']
+
+    References:
+        Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver: a fast ODE solver for diffusion probabilistic
+        model sampling in around 10 steps", 2022, arXiv 2206.00927, section 3.3.
+    """
+    n = _check.positive_int(n, "n")
+    _check.checked_schedule(schedule, "time_at")
+    log_snr_min = static_number(log_snr_min, "log_snr_min")
+    log_snr_max = static_number(log_snr_max, "log_snr_max")
+    if not -math.inf < log_snr_min < log_snr_max < math.inf:
+        raise ValueError(
+            f"log_snr_min and log_snr_max must be finite with log_snr_min < log_snr_max, got "
+            f"{log_snr_min} and {log_snr_max}."
+        )
+    share = np.arange(n) / max(n - 1, 1)
+    return _times_at(log_snr_min + share * (log_snr_max - log_snr_min), schedule)
+
+
+def shifted_grid(n: int, shift: float) -> Times:
+    r"""Equally spaced times, shifted towards the noise: the grid of Stable Diffusion 3.
+
+    $$t_i = \frac{i/n}{i/n + s\,(1 - i/n)}, \quad i = 0, \dots, n$$
+
+    With s above 1 more of the steps are at high noise, which images of higher resolution need.
+    In the paper's time, where 1 is noise, with m/n pixels for each of a reference and
+    $s = \sqrt{m/n}$, it is $t \mapsto s t / (1 + (s - 1) t)$. Under `CondOT` the noise level
+    (1 - t) / t of every time is s times that of the uniform grid.
+
+    Args:
+        n: number of steps, a static positive int.
+        shift: s, a positive number; 1 is `uniform_grid`, and 3 is Stable Diffusion 3's.
+
+    Returns:
+        Array of shape (n + 1,), increasing from 0 to 1, of JAX's default floating dtype.
+
+    Raises:
+        TypeError: n is not a static int, or shift is not a static number.
+        ValueError: n is less than 1, shift is not positive and finite, or it is so large or
+            small that two of the times are the same.
+
+    Example:
+        >>> import flowjax as fj
+        >>> print([f"{t:.2f}" for t in fj.shifted_grid(4, 3.0)])
+        ['0.00', '0.10', '0.25', '0.50', '1.00']
+
+    References:
+        Esser et al., "Scaling rectified flow transformers for high-resolution image synthesis",
+        2024, arXiv 2403.03206, equation 23.
+    """
+    n = _check.positive_int(n, "n")
+    shift = static_number(shift, "shift")
+    if not 0 < shift < math.inf:
+        raise ValueError(f"shift must be a positive finite number, got {shift}.")
+    t = np.arange(n + 1) / n
+    with jax.ensure_compile_time_eval():
+        return _increasing(jnp.asarray(t / (t + shift * (1 - t)), float))
+
+
+def beta_grid(n: int, alpha: float = 0.7, beta: float = 0.6) -> Times:
+    r"""The quantiles of a Beta distribution: short steps at both ends.
+
+    $$t_i = F^{-1}(i / n), \quad F(t) = \frac{1}{B(a, b)} \int_0^t s^{a - 1} (1 - s)^{b - 1}\,ds,
+    \quad i = 0, \dots, n$$
+
+    The first step is about as long as $n^{-1/a}$ and the last as $n^{-1/b}$. With a = b = 1 it is
+    `uniform_grid`, with a = b = 1/2 the grid of Chebyshev's extrema, $t_i = (1 - \cos(\pi i/n))/2$.
+    The paper has a = b = 0.6; the a = 0.7 here served `adams` better on flows that are known
+    exactly, under `CondOT`.
+
+    Args:
+        n: number of steps, a static positive int.
+        alpha: a, a positive number; the smaller, the shorter the first steps.
+        beta: b, a positive number; the smaller, the shorter the last steps.
+
+    Returns:
+        Array of shape (n + 1,), increasing from 0 to 1, of JAX's default floating dtype.
+
+    Raises:
+        TypeError: n is not a static int, or alpha or beta is not a static number.
+        ValueError: n is less than 1, alpha or beta is not positive and finite, or one is so small
+            that two of the times are the same.
+
+    Example:
+        >>> import flowjax as fj
+        >>> print([f"{t:.3f}" for t in fj.beta_grid(4)])
+        ['0.000', '0.234', '0.562', '0.852', '1.000']
+
+    References:
+        Lee, Lee, Kang, Kim, "Beta sampling is all you need: efficient image generation strategy
+        for diffusion models using stepwise spectral analysis", 2024, arXiv 2407.12173.
+    """
+    from scipy.special import betaincinv
+
+    n = _check.positive_int(n, "n")
+    alpha, beta = static_number(alpha, "alpha"), static_number(beta, "beta")
+    if not (0 < alpha < math.inf and 0 < beta < math.inf):
+        raise ValueError(f"alpha and beta must be positive finite numbers, got {alpha} and {beta}.")
+    times = betaincinv(alpha, beta, np.arange(n + 1) / n)
+    with jax.ensure_compile_time_eval():
+        return _increasing(jnp.asarray(times, float))
+
+
+def _times_at(log_snr: np.ndarray, schedule: Any) -> Times:
+    """The times of these logarithms, and t = 1; concrete unless the schedule is traced."""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(schedule))
+    with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
+        times = schedule.time_at(jnp.asarray(log_snr, float))
+        return _increasing(jnp.concatenate([times, jnp.ones_like(times[:1])]))
+
+
+def _increasing(times: Times) -> Times:
+    if isinstance(times, Tracer):
+        return times
+    values = np.asarray(times)
+    same = np.flatnonzero(values[1:] <= values[:-1])
+    if same.size:
+        raise ValueError(
+            f"the times must increase, but step {same[0]} starts and ends at t = "
+            f"{values[same[0]]:g}: keep the ends of the grid within the schedule, or take fewer "
+            f"steps."
+        )
+    return times

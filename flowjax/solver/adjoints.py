@@ -1,0 +1,197 @@
+"""Adjoints: how the loop is cut up and differentiated.
+
+An adjoint is an immutable record with one method, ``scan(steps, carry, xs, every)``: it takes all
+the steps xs from the carry (x, memory) and returns the last carry and, unless `every` is None,
+the states after every `every`-th step. `Steps` is what it does that with.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from flowjax import _check
+from flowjax.solver.blocks import Intervals, length_near, scan_in_blocks
+
+
+class Steps(NamedTuple):
+    """The steps of a solve.
+
+    Args:
+        run: ``(carry, xs, wrap, record) -> (carry, states)`` takes the consecutive steps xs, each
+            of them a function wrapped by `wrap`, and records the state after each if `record`.
+        one: ``(carry, x, backward) -> carry`` takes one step, or the step over the same interval
+            and increment from its end to its start.
+        block: how many steps `run` prefers to take at once, for the sake of the noise.
+        symmetric: whether the step backward undoes the step; see `Stepper`.
+        noisy: whether the steps take Brownian increments.
+    """
+
+    run: Callable[[PyTree, PyTree, Callable, bool], tuple[PyTree, PyTree]]
+    one: Callable[[PyTree, PyTree, bool], PyTree]
+    block: int
+    symmetric: bool
+    noisy: bool
+
+
+# One state per step is stored for up to so many steps, or while all of them take up to so many
+# bytes; beyond, the states are stored in two levels, which costs another forward pass. What a
+# network computes within the one step at hand is usually more than this many states.
+_FEW_STEPS = 256
+_FEW_BYTES = 2**15
+
+
+class Checkpointed(NamedTuple):
+    """Stores states only and recomputes each step in the backward pass; the default.
+
+    The n steps are cut into segments of about n / segments steps. The backward pass keeps the
+    states between segments, and within the segment at hand the states between steps; what the
+    field computes inside a step is never stored for more than one step.
+
+    Cost of a gradient, for a step of c field calls: with one segment, n states and 2nc field
+    calls; with several, segments + n/segments states and 3nc field calls; and nc transposed calls.
+    Where the gradient needs the noise (that of a diffusion which depends on the state or on what
+    is differentiated) and a key names it, the increments of the segment at hand are kept too: as
+    many as its states. Forward mode and second derivatives work, at the cost of plain forward mode.
+
+    Args:
+        segments: number of segments, a positive int of at most n. Default: one up to 256 steps (or
+            while the states of all steps take 32 KiB or less), the square root of n beyond, which
+            makes memory grow as sqrt(n), or fewer where the noise of more steps is drawn at once.
+            In `trajectory` with ``every > 1`` a segment is what lies between two recorded times.
+
+    Raises:
+        ValueError: if segments is not a static int from 1 to n.
+
+    Example:
+        >>> import jax, flowjax as fj
+        >>> ts = fj.uniform_grid(1000)
+        >>> end = lambda x0: fj.solve(
+        ...     fj.linear_field, x0, ts, args=1.0, adjoint=fj.Checkpointed(segments=10)
+        ... )
+        >>> round(float(jax.grad(end)(1.0)), 3)
+        0.368
+
+    References:
+        Griewank, Walther (2000), "Algorithm 799: Revolve", ACM TOMS 26.
+        Chen et al. (2016), "Training Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
+    """
+
+    segments: int | None = None
+
+    def scan(
+        self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
+    ) -> tuple[PyTree, PyTree]:
+        """Runs the loop; see the module."""
+        n = len(xs)
+        if self.segments is None:
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(carry))
+            length = n
+            if n > _FEW_STEPS and n * size > _FEW_BYTES:
+                length = max(2 * length_near(math.isqrt(n) // 2, -(-n // 2)), min(steps.block, n))
+        else:
+            length = -(-n // _check.count(self.segments, n, "segments", "the number of steps"))
+        if every is not None:
+            return _recorded(steps, carry, xs, every, _remat)
+        # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
+        # is jitted in place of that, so that the jaxpr has one size whatever n is.)
+        wrap = _remat if length < n else jax.jit
+        segment = wrap(lambda carry, xs: steps.run(carry, xs, _remat, False))
+        return scan_in_blocks(segment, carry, xs, length)
+
+
+class Direct(NamedTuple):
+    """Plain automatic differentiation of the loop, which stores whatever the steps computed.
+
+    Cost of a gradient, for a step of c field calls: nc field calls and nc transposed ones, and
+    every intermediate result of all of them in memory. It can pay for few, cheap steps.
+
+    Example:
+        >>> import jax, flowjax as fj
+        >>> ts = fj.uniform_grid(10)
+        >>> end = lambda x0: fj.solve(fj.linear_field, x0, ts, args=1.0, adjoint=fj.Direct())
+        >>> round(float(jax.grad(end)(1.0)), 4)
+        0.3487
+    """
+
+    def scan(
+        self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
+    ) -> tuple[PyTree, PyTree]:
+        """Runs the loop; see the module."""
+        if every is not None:
+            return _recorded(steps, carry, xs, every, _plain)
+        return steps.run(carry, xs, _plain, False)
+
+
+class Truncated(NamedTuple):
+    """Differentiates the last steps only: the state before them counts as a constant.
+
+    The gradient of X at the end, with respect to anything, is that of the last `last` steps, as in
+    the fine-tuning of a sampler on a reward. It is a biased gradient of the whole solve, in forward
+    mode too. In `trajectory` the states before them are constants; the first entry is x0 itself.
+
+    Cost of a gradient, for a step of c field calls: that of `Checkpointed` over `last` steps, and
+    n - last steps forward.
+
+    Args:
+        last: number of steps, a positive int of at most n; in `trajectory`, a multiple of `every`.
+
+    Raises:
+        ValueError: if last is not such an int.
+
+    Example:
+        >>> import jax, flowjax as fj
+        >>> ts = fj.uniform_grid(10)
+        >>> end = lambda x0: fj.solve(fj.linear_field, x0, ts, args=1.0, adjoint=fj.Truncated(2))
+        >>> float(jax.grad(end)(1.0))
+        0.0
+
+    References:
+        Clark, Vicol, Swersky, Fleet (2023), "Directly Fine-Tuning Diffusion Models on
+        Differentiable Rewards", arXiv 2309.17400 (DRaFT-K).
+    """
+
+    last: int
+
+    def scan(
+        self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
+    ) -> tuple[PyTree, PyTree]:
+        """Runs the loop; see the module."""
+        n = len(xs)
+        last = _check.count(self.last, n, "last", "the number of steps")
+        if every is not None and last % every:
+            raise ValueError(f"last must be a multiple of every = {every}, got {last}.")
+        if last == n:
+            return Checkpointed().scan(steps, carry, xs, every)
+        early = Direct().scan(steps, carry, xs.between(0, n - last), every)
+        carry, early = jax.lax.stop_gradient(early)
+        carry, late = Checkpointed().scan(steps, carry, xs.between(n - last, n), every)
+        if every is None:
+            return carry, None
+        return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), early, late)
+
+
+def _remat(function: Callable) -> Callable:
+    return jax.checkpoint(function, prevent_cse=False)
+
+
+def _plain(function: Callable) -> Callable:
+    return function
+
+
+def _recorded(
+    steps: Steps, carry: PyTree, xs: Intervals, every: int, wrap: Callable
+) -> tuple[PyTree, PyTree]:
+    """The states after every `every`-th step; the steps between two of them are wrapped as one."""
+    if every == 1:
+        return steps.run(carry, xs, wrap, True)
+
+    def block(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+        carry, _ = steps.run(carry, xs, wrap, False)
+        x, _ = carry
+        return carry, jax.tree.map(lambda leaf: leaf[None], x)
+
+    return scan_in_blocks(wrap(block), carry, xs, every)

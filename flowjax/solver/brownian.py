@@ -1,0 +1,199 @@
+"""Brownian motion named by a key: a path is a pure function of (key, step, element)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from flowjax import _check
+from flowjax._numerics import computing_dtype
+from flowjax._types import KeyArray, State, StateLike
+from flowjax.solver.compiled import compiled
+from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
+
+# The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
+# and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
+# draws from the same key is independent of the path.
+_DOMAIN = (0x666C6F77, 0x006A6178)
+
+
+def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
+    r"""The increments of the Brownian path that `key` names, over the grid `ts`.
+
+    $$dW_i = W_{t_{i+1}} - W_{t_i} \sim N(0, (t_{i+1} - t_i) I)$$
+
+    independent over steps, elements and leaves. These are exactly the increments that
+    ``solve(..., key=key)`` uses. Increment i of element j is a function of (key, i, j) alone,
+    bit for bit: no batch, compilation, rematerialisation or device layout changes it.
+
+    Args:
+        key: one JAX key, typed or old style, of any implementation (typed and old keys with the
+            same words name the same path). It is enciphered first, so that numbers the caller
+            draws from it with `jax.random` are independent of the path.
+        ts: (n + 1,) non-decreasing times; differentiable.
+        like: a pytree of arrays (or `jax.ShapeDtypeStruct`) with the state's structure, shapes
+            and dtypes.
+
+    Returns:
+        The structure of `like`, each leaf of shape (n, *leaf.shape) and its dtype.
+
+    Raises:
+        TypeError: if `key` is not a key, or a leaf of `like` is not real floating.
+        ValueError: if `key` is a batch of keys, or `ts` is no grid or decreases.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> dw = fj.brownian_increments(jax.random.key(0), fj.uniform_grid(8), jnp.zeros(3))
+        >>> dw.shape
+        (8, 3)
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+        Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
+    """
+    _check.single_key(key)
+    ts = _check.time_grid(ts)
+    _check.increasing(ts)
+    return _increments(key, ts, _check.shapes_of(like, "like"))
+
+
+def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
+    r"""The Brownian path that `key` names, at the times of `ts`.
+
+    $$W_{t_0} = 0, \qquad W_{t_{i+1}} = W_{t_i} + dW_i$$
+
+    Args:
+        key: one JAX key.
+        ts: (n + 1,) non-decreasing times.
+        like: a pytree of arrays with the state's structure, shapes and dtypes.
+
+    Returns:
+        The structure of `like`, each leaf of shape (n + 1, *leaf.shape), zero at ts[0].
+
+    Raises:
+        TypeError, ValueError: as `brownian_increments`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> w = fj.brownian_path(jax.random.key(0), fj.uniform_grid(8), jnp.zeros(()))
+        >>> float(w[0]), w.shape
+        (0.0, (9,))
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+    """
+    return jax.tree.map(
+        lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]),
+        brownian_increments(key, ts, like),
+    )
+
+
+def coarsen(increments: StateLike, k: int) -> State:
+    r"""The same Brownian path on every k-th time: sums of k neighbouring increments.
+
+    $$dW'_j = \sum_{i = jk}^{(j+1)k - 1} dW_i$$
+
+    which are the increments of the path over ``ts[::k]``.
+
+    Args:
+        increments: a pytree of arrays of shape (n, ...), as from `brownian_increments`.
+        k: a static positive int that divides n.
+
+    Returns:
+        The same structure, each leaf of shape (n // k, ...).
+
+    Raises:
+        TypeError: if k is not a static int.
+        ValueError: if k is less than 1 or does not divide n.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> ts = fj.uniform_grid(8)
+        >>> fine = fj.brownian_increments(jax.random.key(0), ts, jnp.zeros(3))
+        >>> fj.coarsen(fine, 4).shape
+        (2, 3)
+    """
+    k = _check.positive_int(k, "k")
+    for name, leaf in _check.leaves_with_names(increments, "increments"):
+        if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] % k:
+            raise ValueError(
+                f"{name} must have a leading axis of increments that k = {k} divides, "
+                f"got shape {jnp.shape(leaf)}."
+            )
+    return jax.tree.map(
+        lambda dw: jnp.sum(jnp.reshape(dw, (dw.shape[0] // k, k, *dw.shape[1:])), axis=1),
+        increments,
+    )
+
+
+def path_key(key: KeyArray) -> Words:
+    """The key of the path: the caller's key words, enciphered under a counter of flowjax's own."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    words = (jax.random.key_data(key) if typed else jnp.asarray(key)).reshape(-1)
+    path = (words[0], words[1])
+    # Implementations with longer keys (rbg: four words) chain the rest through the cipher.
+    for i in range(2, words.size, 2):
+        path = threefry2x32(path, (words[i], words[i + 1]))
+    return threefry2x32(path, (jnp.uint32(_DOMAIN[0]), jnp.uint32(_DOMAIN[1])))
+
+
+class Drawn(NamedTuple):
+    """Standard normals of consecutive pairs of steps: flat complex arrays, one a leaf, or more."""
+
+    first_pair: Array
+    leaves: list[Array]
+
+
+def draw(path: Words, first_step: Array, steps: int, like: StateLike, from_even: bool) -> Drawn:
+    """The standard normals of `steps` steps from `first_step` on.
+
+    They come in pairs, of steps 2i and 2i + 1. Where the first step is not known to be even, the
+    steps may take one pair more.
+    """
+    leaves = jax.tree.leaves(like)
+    pairs = -(-steps // 2) if from_even else steps // 2 + 1
+    if pairs * sum(leaf.size for leaf in leaves) >= 2**31:
+        raise ValueError(f"at most 2^32 normals can be drawn at once, got {steps} steps of them.")
+    first_pair = first_step // jnp.uint32(2)
+    drawn, first_element = [], 0
+    for leaf in leaves:
+        size = jnp.uint32(max(leaf.size, 1))
+        index = jax.lax.iota(jnp.uint32, whole_vectors(pairs * leaf.size))
+        pair, element = first_pair + index // size, jnp.uint32(first_element) + index % size
+        drawn.append(normal_pairs(path, pair, element, computing_dtype(leaf.dtype)))
+        first_element += leaf.size
+    return Drawn(first_pair, drawn)
+
+
+def root_of_step(t0: Array, t1: Array) -> Array:
+    """The standard deviation of an increment, the square root of t1 - t0."""
+    h = t1 - t0
+    # The derivative of the root is infinite where a time is repeated; there the increment is zero.
+    return jnp.where(h == 0, 0.0, jnp.sqrt(jnp.where(h == 0, 1.0, h)))
+
+
+def increment(drawn: Drawn, step: Array, root: Array, like: StateLike) -> State:
+    """The increment of step number `step`, of standard deviation `root`, from what was drawn."""
+    row, odd = step // jnp.uint32(2) - drawn.first_pair, step % jnp.uint32(2) == 1
+    leaves, structure = jax.tree.flatten(like)
+    dw = []
+    for pairs, leaf in zip(drawn.leaves, leaves, strict=True):
+        own = jax.lax.dynamic_slice(pairs, (row * jnp.uint32(leaf.size),), (leaf.size,))
+        z = jnp.where(odd, jnp.imag(own), jnp.real(own)).reshape(leaf.shape)
+        dw.append(scaled(root.astype(z.dtype), z).astype(leaf.dtype))
+    return jax.tree.unflatten(structure, dw)
+
+
+@compiled
+def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> State:
+    steps = ts.shape[0] - 1
+    drawn = draw(path_key(key), jnp.uint32(0), steps, like, True)
+
+    # One step at a time, as the loop does: a single product over all steps would be fused with the
+    # drawing into a nest of loops of the state's shape; see `flowjax.solver.noise`.
+    def one(_: None, step_and_root: tuple[Array, Array]) -> tuple[None, State]:
+        return None, increment(drawn, *step_and_root, like)
+
+    roots = root_of_step(ts[:-1], ts[1:])
+    return jax.lax.scan(one, None, (jax.lax.iota(jnp.uint32, steps), roots))[1]

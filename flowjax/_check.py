@@ -258,19 +258,6 @@ def increments_of(increments: PyTree, x: PyTree, steps: int) -> PyTree[Array]:
     return jax.tree.map(jnp.asarray, increments)
 
 
-def checked_schedule(schedule: Any, *methods: str, name: str = "schedule") -> Any:
-    """The schedule itself, refused unless it has `rates` and the other methods that are named."""
-    methods = ("rates", *methods)
-    complete = callable(schedule) and all(hasattr(schedule, method) for method in methods)
-    if isinstance(schedule, type) or not complete:
-        needs = ", ".join(f"{name}.{method}(...)" for method in methods)
-        raise TypeError(
-            f"{name} must be a schedule such as fj.CondOT(), with {name}(t) and {needs}, "
-            f"got {schedule!r}."
-        )
-    return schedule
-
-
 def _is_leaf(value: Any) -> bool:
     return jax.tree.structure(value) == jax.tree.structure(0.0)
 

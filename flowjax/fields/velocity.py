@@ -23,6 +23,7 @@ from flowjax.fields.predictions import (
     score_from,
 )
 from flowjax.schedules.point import PathPoint, check_end, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver import SDE
 
 # The bounds of ln(sigma / alpha) that a preconditioned network is shown.
@@ -70,7 +71,7 @@ def velocity(model: Field, schedule: Any, predicts: str = "velocity") -> Field:
     """
     check_name(predicts, "predicts")
     callable_field(model, "model")
-    check_same(model, _check.checked_schedule(schedule), "model", "velocity was given")
+    check_same(model, checked_schedule(schedule), "model", "velocity was given")
     if given_by(model) not in (None, predicts):
         raise ValueError(
             f"predicts must be {given_by(model)!r}, which this model gives, got {predicts!r}."
@@ -121,7 +122,7 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
     sigma_data = number(sigma_data, "sigma_data")
     require(lambda sigma: sigma > 0, sigma_data, message="sigma_data must be positive")
     return _Preconditioned(
-        callable_field(network, "network"), _check.checked_schedule(schedule), sigma_data
+        callable_field(network, "network"), checked_schedule(schedule), sigma_data
     )
 
 
@@ -175,8 +176,8 @@ def change_schedule(velocity: Field, old: Any, new: Any) -> Field:
         Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4 (post-
         training change of the scheduler); Karras et al., 2022, arXiv 2206.00364, section 2.
     """
-    _check.checked_schedule(old, "time_at", name="old")
-    _check.checked_schedule(new, "log_snr", name="new")
+    checked_schedule(old, name="old")
+    checked_schedule(new, name="new")
     check_velocity(callable_field(velocity, "velocity"), "velocity")
     check_same(velocity, old, "velocity", "old is")
     return _ChangedSchedule(velocity, old, new)

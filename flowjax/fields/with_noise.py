@@ -18,6 +18,7 @@ from flowjax.fields.predictions import missing_at, on_leaves, score_denominator,
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import callable_field
 from flowjax.schedules.point import PathPoint, check_end, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver import SDE
 
 
@@ -95,7 +96,7 @@ def with_noise(
         Vanden-Eijnden, "Stochastic interpolants", 2023, arXiv 2303.08797, corollary 18.
     """
     check_velocity(callable_field(velocity, "velocity"), "velocity")
-    check_same(velocity, _check.checked_schedule(schedule), "velocity", "with_noise was given")
+    check_same(velocity, checked_schedule(schedule), "velocity", "with_noise was given")
     amount = ScalarFunction(diffusion, "diffusion")
     if not callable(diffusion):
         require(lambda g: g >= 0, diffusion, message="diffusion must not be negative")
@@ -141,7 +142,7 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
     """
     start = number(start, "start")
     require(lambda start: 0 <= start < 1, start, message="start must be from 0 to below 1")
-    return _Memoryless(_check.checked_schedule(schedule), start)
+    return _Memoryless(checked_schedule(schedule), start)
 
 
 class _Memoryless(eqx.Module):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, Scalar, State
 from flowjax.samplers._scheduled import (
@@ -16,6 +15,7 @@ from flowjax.samplers._scheduled import (
     noise_weight,
     predicted,
 )
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver import Stepper
 
 
@@ -59,7 +59,7 @@ def dpmpp_2m(schedule: Any) -> Stepper:
         Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++: fast solver for guided sampling of diffusion
         probabilistic models", 2022, arXiv 2211.01095, Algorithm 2.
     """
-    return Stepper(_nothing_before, _DPMSolver2M(_check.checked_schedule(schedule)))
+    return Stepper(_nothing_before, _DPMSolver2M(checked_schedule(schedule)))
 
 
 def dpmpp_2m_sde(schedule: Any) -> Stepper:
@@ -99,7 +99,7 @@ def dpmpp_2m_sde(schedule: Any) -> Stepper:
         Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++: fast solver for guided sampling of diffusion
         probabilistic models", 2022, arXiv 2211.01095, its part on diffusion SDEs.
     """
-    return Stepper(_nothing_before, _SDEDPMSolver2M(_check.checked_schedule(schedule)))
+    return Stepper(_nothing_before, _SDEDPMSolver2M(checked_schedule(schedule)))
 
 
 class _DPMSolver2M(Scheduled):

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flowjax import _check
 from flowjax._check import static_number
 from flowjax._numerics import quotient, widest
 from flowjax._types import Field, Scalar, State
@@ -18,6 +17,7 @@ from flowjax.samplers._scheduled import (
     predicted,
 )
 from flowjax.schedules import EDM
+from flowjax.schedules.schedule import checked_schedule
 
 
 def edm_heun(
@@ -82,14 +82,14 @@ def edm_heun(
         Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based generative
         models", 2022, arXiv 2206.00364, Algorithms 1 (churn = 0) and 2.
     """
-    schedule = _check.checked_schedule(schedule)
+    schedule = checked_schedule(schedule)
     churn, s_noise = _not_negative(churn, "churn"), _not_negative(s_noise, "s_noise")
     s_tmin, s_tmax = _not_negative(s_tmin, "s_tmin"), _not_negative(s_tmax, "s_tmax")
     if s_tmin > s_tmax:
         raise ValueError(f"s_tmin must not be above s_tmax, got {s_tmin} and {s_tmax}.")
     if churn == 0:
         return _EDMHeun(schedule)
-    _check.checked_schedule(schedule, "log_snr", "time_at")
+    checked_schedule(schedule)
     return _ChurnedEDMHeun(schedule, min(churn, math.sqrt(2) - 1), s_noise, s_tmin, s_tmax)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax import _check
 from flowjax._numerics import quotient
 from flowjax._types import Field, Scalar, State
 from flowjax.fields.predictions import score_denominator
@@ -25,6 +24,7 @@ from flowjax.samplers._scheduled import (
     noise_weight,
     predicted,
 )
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver import SDE
 
 
@@ -62,7 +62,7 @@ def ddim(schedule: Any) -> Scheduled:
         Song, Meng, Ermon, "Denoising diffusion implicit models", 2020, arXiv 2010.02502,
         equation 12 with sigma_t = 0.
     """
-    return _DDIM(_check.checked_schedule(schedule))
+    return _DDIM(checked_schedule(schedule))
 
 
 class _DDIM(Scheduled):
@@ -115,7 +115,7 @@ def ancestral(schedule: Any) -> Scheduled:
         Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, arXiv 2006.11239,
         equations 6 and 7 and Algorithm 2, with the variance of equation 7.
     """
-    return _Ancestral(_check.checked_schedule(schedule))
+    return _Ancestral(checked_schedule(schedule))
 
 
 class _Ancestral(Scheduled):
@@ -182,7 +182,7 @@ def exponential_euler(schedule: Any) -> Scheduled:
         generative models with memoryless stochastic optimal control", 2024, arXiv 2409.08861,
         section 4, for the memoryless SDE.
     """
-    return _ExponentialEuler(_check.checked_schedule(schedule))
+    return _ExponentialEuler(checked_schedule(schedule))
 
 
 class _ExponentialEuler(Scheduled):

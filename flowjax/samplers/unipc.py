@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax import _check
 from flowjax._numerics import quotient, widest
 from flowjax._types import Field, Scalar, State
 from flowjax.samplers._scheduled import Scheduled, combined, interval, predicted
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver import Stepper
 
 
@@ -58,7 +58,7 @@ def unipc(schedule: Any) -> Stepper:
         sampling of diffusion models", 2023, arXiv 2302.04867: the multistep UniP-2 and UniC-2 of
         its appendix on data prediction, with B_2.
     """
-    return Stepper(_nothing_to_correct, _UniPC(_check.checked_schedule(schedule)))
+    return Stepper(_nothing_to_correct, _UniPC(checked_schedule(schedule)))
 
 
 class _Memory(NamedTuple):

@@ -13,10 +13,10 @@ from jax.flatten_util import ravel_pytree
 
 from flowjax import _check
 from flowjax._numerics import computing_dtype
-from flowjax._same_schedule import check_velocity
 from flowjax._types import Field, Scalar, State
 from flowjax.densities.newton import norm, root
-from flowjax.solver import SDE, Checkpointed, brownian_increments, check_call, euler, rk4, solve
+from flowjax.solver import Checkpointed, brownian_increments, euler, rk4, solve
+from flowjax.solver.door import as_plain_field, check_times
 
 # Directions pushed through the Jacobian at once: fewer take time, more take memory.
 _AT_ONCE = 64
@@ -217,12 +217,7 @@ def _check_arguments(
     field: Any, init_log_prob: Any, ts: Array, method: Any, key: Any, probes: Any, step: Any
 ) -> None:
     """Refuses what `solve` would not refuse, or not in these words."""
-    if isinstance(field, SDE):
-        raise TypeError(
-            "field must be a plain field (t, x, args) -> dx, got an SDE: the likelihood is that of "
-            "a flow. Give the velocity field that has the same marginals."
-        )
-    check_velocity(field, "field")
+    as_plain_field(field, "field")
     for name, function in (("field", field), ("init_log_prob", init_log_prob)):
         if not callable(function):
             raise TypeError(f"{name} must be callable, got {function!r}.")
@@ -249,11 +244,10 @@ def _check_times(field: Any, ts: Array, method: str, step: Any) -> None:
     """Lets the field refuse the times at which it is called, where they are not traced."""
     if isinstance(ts, Tracer):
         return
-    times = np.asarray(ts)
     if method == "discrete":
-        check_call(field, euler, times)
+        check_times(ts, field, euler, drawn=False)
     else:
-        check_call(field, rk4 if step is None else step, times[::-1])
+        check_times(ts[::-1], field, rk4 if step is None else step, drawn=False)
 
 
 def _scalar(value: Any, dtype: Any) -> Array:

@@ -150,15 +150,15 @@ def score_denominator(path: PathPoint) -> Array:
     return path.alpha_rate * path.variance - path.alpha * path.half_variance_rate
 
 
-def _to_velocity(source: str) -> Callable[..., Array]:
-    def velocity(path: PathPoint, x: Array, value: Array) -> Array:
-        data, noise = data_and_noise_from(source, path, x, value)
-        if source == "score":
-            return path.alpha_rate * data - path.half_variance_rate * value
-        finite = jnp.isfinite(path.sigma_rate)
-        return path.alpha_rate * data + jnp.where(finite, path.sigma_rate, 0) * noise
-
-    return velocity
+def velocity_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
+    """The velocity, for a leaf."""
+    if source == "velocity":
+        return value
+    data, noise = data_and_noise_from(source, path, x, value)
+    if source == "score":
+        return path.alpha_rate * data - path.half_variance_rate * value
+    finite = jnp.isfinite(path.sigma_rate)
+    return path.alpha_rate * data + jnp.where(finite, path.sigma_rate, 0) * noise
 
 
 def _to_v(source: str) -> Callable[..., Array]:
@@ -170,7 +170,7 @@ def _to_v(source: str) -> Callable[..., Array]:
 
 
 _CONVERSIONS: dict[str, Callable[[str], Callable[..., Array]]] = {
-    "velocity": _to_velocity,
+    "velocity": lambda source: lambda *leaves: velocity_from(source, *leaves),
     "data": lambda source: lambda *leaves: data_and_noise_from(source, *leaves)[0],
     "noise": lambda source: lambda *leaves: data_and_noise_from(source, *leaves)[1],
     "score": lambda source: lambda *leaves: score_from(source, *leaves),

@@ -1,4 +1,4 @@
-r"""What the samplers share: a schedule over one step, and a velocity read as data and noise.
+r"""What the samplers share: a schedule over one step.
 
 Their papers write a step in the coefficients of the path at its two ends and in
 
@@ -11,35 +11,12 @@ where h is infinite on a step from alpha = 0 or to sigma = 0 and most of what it
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from flowjax import _check
-from flowjax._numerics import computing_dtype, quotient, widest
-from flowjax._same_schedule import check_same, check_velocity
-from flowjax._types import Field, Scalar, State
-from flowjax.fields.predictions import data_and_noise_from
+from flowjax._numerics import quotient, root, widest
+from flowjax._types import Scalar, State
 from flowjax.schedules.point import PathPoint, path_at
-from flowjax.solver import SDE
-
-
-class Scheduled(eqx.Module):
-    """A step made from a schedule, whose arrays it holds as leaves: new ones compile nothing."""
-
-    schedule: Any
-
-    def check_field(self, field: Any) -> None:
-        """Refuses the velocity of another schedule, and what is known to be no velocity."""
-        check_velocity(field, "the field")
-        check_same(field, self.schedule, "the field", "the step was made for")
-
-    def check_times(self, ts: np.ndarray) -> None:
-        """Refuses times that the schedule does not have, or that go forth and back."""
-        _check.within_schedule(ts)
-        _check.one_way(ts)
 
 
 class Interval(NamedTuple):
@@ -78,50 +55,17 @@ def interval(schedule: Any, t0: Scalar, t1: Scalar, x: State) -> Interval:
     )
 
 
-def predicted(
-    field: Field, t: Scalar, x: State, args: Any, path: PathPoint, step: str
-) -> tuple[State, State]:
-    """The data D and the noise E that a velocity field expects where the state at t is x.
-
-    `path` is the schedule at t, and `step` is who asks.
-    """
-    if isinstance(field, SDE):
-        raise TypeError(
-            f"{step} is a step for a velocity field and brings its own noise: it was given an "
-            f"SDE. For the SDE of with_noise use exponential_euler."
-        )
-    return expected(field(t, x, args), x, path)
-
-
-def expected(velocity: State, x: State, path: PathPoint) -> tuple[State, State]:
-    """The data D and the noise E of a velocity's value at x."""
-    # Both are linear in x and in the velocity: four numbers, found once for all elements.
-    zero, one = jnp.zeros_like(path.alpha), jnp.ones_like(path.alpha)
-    of_x = data_and_noise_from("velocity", path, one, zero)
-    of_velocity = data_and_noise_from("velocity", path, zero, one)
-    data = combined(x, (of_x[0], x), (of_velocity[0], velocity))
-    noise = combined(x, (of_x[1], x), (of_velocity[1], velocity))
-    return data, noise
-
-
-def combined(x: State, *terms: tuple[Array, State]) -> State:
-    """The sum of coefficients times states, computed in at least float32, in x's dtypes."""
-    coefficients = [coefficient for coefficient, _ in terms]
-
-    def on_leaf(leaf: Array, *values: Array) -> Array:
-        dtype = computing_dtype(leaf.dtype)
-        products = [
-            jnp.asarray(coefficient, dtype) * jnp.asarray(value, dtype)
-            for coefficient, value in zip(coefficients, values, strict=True)
-        ]
-        return sum(products[1:], products[0]).astype(leaf.dtype)
-
-    return jax.tree.map(on_leaf, x, *(state for _, state in terms))
-
-
 def noise_weight(forgotten: Array, t0: Scalar, t1: Scalar) -> Array:
     r"""`\sqrt{forgotten / (t_1 - t_0)}`: what dW is multiplied by to have that variance."""
-    share = quotient(forgotten, jnp.asarray(t1 - t0, forgotten.dtype))
     # A step of no length adds no noise, and has a derivative.
-    positive = share > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, share, 1)), 0)
+    return root(quotient(forgotten, jnp.asarray(t1 - t0, forgotten.dtype)))
+
+
+def extrapolation(h: Array, inverse_h_before: Array) -> Array:
+    """H over that of the step before, by which a two-step method extrapolates; 0 for order 1.
+
+    Beyond 2, as on the last step of a grid that stops short of sigma = 0, what the step before
+    tells is no guide: a uniform grid is at most at 1.71, one that is even in lambda at 1.
+    """
+    ratio = h * inverse_h_before
+    return jnp.where(ratio > 2, 0, ratio)

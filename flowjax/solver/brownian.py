@@ -10,6 +10,7 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import compiled
+from flowjax.solver.door import check_times
 from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
@@ -54,7 +55,7 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
     """
     _check.single_key(key)
     ts = _check.time_grid(ts)
-    _check.increasing(ts)
+    check_times(ts, None, None, drawn=True)
     return _increments(key, ts, _check.shapes_of(like, "like"))
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowjax import _check
 from flowjax._check import scalar_time
 from flowjax._numerics import computing_dtype, quotient
+from flowjax._types import Domain
 from flowjax.solver import SDE
 from flowjax.targets._arrays import concrete, parameter
 from flowjax.targets._marginals import one_sample, widened
@@ -99,6 +99,9 @@ def gaussian_bridge(start: Gaussian, end: Gaussian, sigma: ArrayLike) -> SDE:
 class _BridgeDrift(eqx.Module):
     """The drift; the widths are variances of elements or covariance matrices."""
 
+    gives = "drift"
+    domain = Domain()
+
     start_mean: Array
     end_mean: Array
     start_width: Array
@@ -111,10 +114,6 @@ class _BridgeDrift(eqx.Module):
         wide = widened(self, x.dtype)
         t = scalar_time(t).astype(wide.sigma.dtype)
         return wide._at(t, x.astype(wide.sigma.dtype)).astype(x.dtype)
-
-    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
-        """Refuses times before the start of the bridge and after its end."""
-        _check.within_schedule(ts)
 
     def _at(self, t: Array, x: Array) -> Array:
         displacement = x - ((1 - t) * self.start_mean + t * self.end_mean)

@@ -93,6 +93,7 @@ def langevin(score: Callable[[Any], Any], sigma: Any) -> SDE:
 
 
 class _LinearDrift(eqx.Module):
+    gives = "drift"
     theta: Any
 
     def __call__(self, t: ArrayLike, x: Any, args: Any) -> Any:
@@ -107,6 +108,7 @@ class _ConstantDiffusion(eqx.Module):
 
 
 class _LangevinDrift(eqx.Module):
+    gives = "drift"
     score: Callable[[Any], Any]
     sigma: Any
 

@@ -10,7 +10,7 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import compiled
-from flowjax.solver.door import check_times
+from flowjax.solver.door import as_precise, check_times
 from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
@@ -56,7 +56,8 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
     _check.single_key(key)
     ts = _check.time_grid(ts)
     check_times(ts, None, None, drawn=True)
-    return _increments(key, ts, _check.shapes_of(like, "like"))
+    like = _check.shapes_of(like, "like")
+    return _increments(key, as_precise(ts, like), like)
 
 
 def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:

@@ -153,9 +153,9 @@ def _grid(ts: Any) -> _Grid | None:
     found = _grids.get(number)
     if found is not None and found[0]() is ts:
         return found[1]
-    times = np.asarray(ts).reshape(-1)
-    if times.size < 2 or not np.issubdtype(times.astype(ts.dtype).dtype, np.number):
+    if ts.size < 2 or not jnp.issubdtype(ts.dtype, jnp.floating):
         return None
+    times = np.asarray(ts).astype(float).reshape(-1)
     steps, starts = times[1:] - times[:-1], times[:-1]
     grid = _Grid(
         bool(not (steps < 0).any()),
@@ -231,9 +231,7 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
     """The problem with its state and times as arrays, and whether its step takes noise."""
     sde, step = isinstance(problem.field, SDE), problem.step
     x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
-    # Differences of the times are taken in the state's precision, if that is the greater.
-    if jnp.finfo(ts.dtype).bits < jnp.finfo(widest(x0)).bits:
-        ts = ts.astype(widest(x0))
+    ts = as_precise(ts, x0)
     noisy = needs_noise(step, sde)
     if sde and not noisy:
         raise TypeError(
@@ -249,6 +247,12 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
     if increments is not None:
         increments = _increments_of(increments, x0, ts.shape[0] - 1)
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
+
+
+def as_precise(ts: Array, x: State) -> Array:
+    """The times, at least as precise as the state: differences of them are taken in its dtype."""
+    dtype = widest(x)
+    return ts if jnp.finfo(ts.dtype).bits >= jnp.finfo(dtype).bits else ts.astype(dtype)
 
 
 def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:

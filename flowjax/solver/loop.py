@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from flowjax._types import State
 from flowjax.solver.blocks import Intervals, scan_in_blocks
 from flowjax.solver.brownian import Drawn, draw, increment, root_of_step
-from flowjax.solver.door import narrow, next_state, wide
+from flowjax.solver.door import next_state, wide
 from flowjax.solver.noise import Words, block_length
 from flowjax.solver.stepper import Stepper, fact
 
@@ -94,4 +94,4 @@ class Steps(NamedTuple):
         else:
             x1 = self.step(self.field, t0, t1, x, self.args, dw)
         x1 = next_state(x1, x)
-        return (x1, memory), (narrow(x1, self.like) if record else None)
+        return (x1, memory), (x1 if record else None)

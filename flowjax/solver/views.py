@@ -158,4 +158,4 @@ def _solve(problem: Problem, every: int | None) -> State:
     (x, _), states = problem.adjoint.scan(steps, (x, memory), intervals, every)
     if every is None:
         return narrow(x, x0)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), x0, states)
+    return jax.tree.map(lambda x0, x: jnp.concatenate([x0[None], x.astype(x0.dtype)]), x0, states)

@@ -249,7 +249,7 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
 
 
-def as_precise(ts: Array, x: State) -> Array:
+def as_precise(ts: Array, x: PyTree) -> Array:
     """The times, at least as precise as the state: differences of them are taken in its dtype."""
     dtype = widest(x)
     return ts if jnp.finfo(ts.dtype).bits >= jnp.finfo(dtype).bits else ts.astype(dtype)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
-from flowjax.solver.compiled import compiled
+from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
@@ -55,7 +55,8 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
     _check.single_key(key)
     ts = _check.time_grid(ts)
     _check.increasing(ts)
-    return _increments(key, ts, _check.shapes_of(like, "like"))
+    run, arrays = prepared(_increments, key, ts, _check.shapes_of(like, "like"))
+    return run(arrays)
 
 
 def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
@@ -185,8 +186,8 @@ def increment(drawn: Drawn, step: Array, root: Array, like: StateLike) -> State:
     return jax.tree.unflatten(structure, dw)
 
 
-@compiled
-def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> State:
+def _increments(static: Static, arrays: list[Array]) -> State:
+    key, ts, like = unpacked(static, arrays)
     steps = ts.shape[0] - 1
     drawn = draw(path_key(key), jnp.uint32(0), steps, like, True)
 

@@ -14,7 +14,7 @@ from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed, Steps
 from flowjax.solver.blocks import Intervals, scan_in_blocks
 from flowjax.solver.brownian import draw, increment, path_key, root_of_step
-from flowjax.solver.compiled import compiled
+from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.noise import Words, block_length
 from flowjax.solver.sde_steps import SDE
 from flowjax.solver.stepper import as_stepper, check_call
@@ -153,7 +153,10 @@ def _call(
         _check.increasing(ts)
     check_call(field_or_sde, step, ts)
     x0, args = _traced(x0), _traced(args)
-    return _solve(field_or_sde, x0, ts, args, step, key, increments, adjoint, every)
+    run, arrays = prepared(
+        _solve, field_or_sde, x0, ts, args, step, key, increments, adjoint, every
+    )
+    return run(arrays)
 
 
 def _traced(tree: Any) -> Any:
@@ -165,19 +168,9 @@ def _traced(tree: Any) -> Any:
     )
 
 
-@compiled
-def _solve(
-    field_or_sde: Any,
-    x0: Any,
-    ts: Array,
-    args: Any,
-    step: Any,
-    key: Any,
-    increments: Any,
-    adjoint: Any,
-    every: int | None,
-) -> State:
+def _solve(static: Static, arrays: list[Array]) -> State:
     """X at ts[-1] or, unless `every` is None, at ts[::every]."""
+    field_or_sde, x0, ts, args, step, key, increments, adjoint, every = unpacked(static, arrays)
     x0, ts = _check.state(x0), _check.time_grid(ts)
     n = ts.shape[0] - 1
     stepper, noisy = as_stepper(step, isinstance(field_or_sde, SDE))

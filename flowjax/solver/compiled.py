@@ -1,5 +1,6 @@
 """Compiling a function once for each static part of its arguments, while that part lives."""
 
+import dataclasses
 import functools
 import types
 import weakref
@@ -10,18 +11,26 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-_ARRAYS = (jax.Array, np.ndarray)
-
 Static = tuple[Any, tuple[Any, ...]]
+
+
+@dataclasses.dataclass(slots=True)
+class Number:
+    """A Python float or a NumPy scalar that is traced: that takes a third of converting it."""
+
+    value: float | np.generic
+
+
+_TRACED = (jax.Array, np.ndarray, Number)
 
 
 def prepared(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], list[Any]]:
     """`function` compiled, and its arrays: ``run, arrays``, of which ``run(arrays)`` is the result.
 
-    The arrays among the leaves of the arguments are traced, the rest is static: what
-    `equinox.filter_jit` does, for positional arguments and at a third of its cost per call, which
-    is most of the cost of a short solve. Static leaves must be hashable; a call with equal ones, of
-    equal types, compiles nothing.
+    The arrays among the leaves of the arguments, and every `Number`, are traced, the rest is
+    static: what `equinox.filter_jit` does, at a third of its cost per call, which is most of the
+    cost of a short solve. Static leaves must be hashable; a call with equal ones, of equal types,
+    compiles nothing.
 
     What was compiled dies with any function or object that is static in it: whatever is equal to
     itself alone (also the object of a bound method) is held weakly. With the same ones, the 128
@@ -38,8 +47,8 @@ def prepared(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..
     others: list[Any] = []
     programs = _PROGRAMS
     for leaf in leaves:
-        if isinstance(leaf, _ARRAYS):
-            arrays.append(leaf)
+        if isinstance(leaf, _TRACED):
+            arrays.append(leaf.value if type(leaf) is Number else leaf)
             others.append(None)
             continue
         # A bound method is made anew at each access; what lives is its object.
@@ -121,7 +130,7 @@ def _not_hashable(leaves: list[Any], error: TypeError) -> str:
     name = "a static field"
     for leaf in leaves:
         try:
-            isinstance(leaf, _ARRAYS) or hash(leaf)
+            hash(None if isinstance(leaf, _TRACED) else leaf)
         except TypeError:
             name = f"a {type(leaf).__qualname__}"
             break

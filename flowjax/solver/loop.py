@@ -14,7 +14,7 @@ from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed, Steps
 from flowjax.solver.blocks import Intervals, scan_in_blocks
 from flowjax.solver.brownian import draw, increment, path_key, root_of_step
-from flowjax.solver.compiled import Static, prepared, unpacked
+from flowjax.solver.compiled import Number, Static, prepared, unpacked
 from flowjax.solver.noise import Words, block_length
 from flowjax.solver.sde_steps import SDE
 from flowjax.solver.stepper import as_stepper, check_call
@@ -160,11 +160,11 @@ def _call(
 
 
 def _traced(tree: Any) -> Any:
-    """`tree` with every Python float an array, so that a new value of it compiles nothing."""
+    """`tree` with every Python float traced, so that a new value of it compiles nothing."""
     if tree is None or isinstance(tree, jax.Array):
         return tree
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
+        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
     )
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import computing_dtype, widest
 from flowjax._types import Domain, State
+from flowjax.solver.compiled import Number
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 
@@ -45,11 +46,11 @@ def admit(problem: Problem) -> Problem:
 
 
 def traced(tree: Any) -> Any:
-    """`tree` with every Python float an array, so that a new value of it compiles nothing."""
+    """`tree` with every Python float traced, so that a new value of it compiles nothing."""
     if tree is None or isinstance(tree, jax.Array):
         return tree
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
+        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
     )
 
 

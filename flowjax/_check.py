@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -269,6 +270,30 @@ def checked_schedule(schedule: Any, *methods: str, name: str = "schedule") -> An
             f"got {schedule!r}."
         )
     return schedule
+
+
+def elements(x: PyTree[Array], name: str) -> int:
+    """How many numbers a state holds, refused if that is none."""
+    total = sum(leaf.size for leaf in jax.tree.leaves(x))
+    if total == 0:
+        raise ValueError(f"{name} must hold at least one number, got only arrays of size zero.")
+    return total
+
+
+def function(value: Any, name: str, form: str) -> Any:
+    """The function itself, refused unless it can be called."""
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"{name} must be a function {form}, got {value!r}.")
+    return value
+
+
+def returned_scalar(value: Any, name: str) -> Any:
+    """What the function `name` returned, refused unless it is one real floating number."""
+    number = isinstance(value, (float, np.generic, np.ndarray, jax.Array))
+    if not number or jnp.shape(value) != () or not _is_floating(value):
+        got = eqx.tree_pformat(value)
+        raise TypeError(f"{name} must return a real floating scalar, got {got}.")
+    return value
 
 
 def _is_leaf(value: Any) -> bool:

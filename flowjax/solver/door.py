@@ -97,7 +97,7 @@ def as_plain_field(field: Any, name: str) -> Any:
     wrong = isinstance(field, (SDE, type)) or not callable(field)
     if wrong or getattr(type(field), "gives", "velocity") != "velocity":
         raise TypeError(
-            f"{name} must be a plain field (t, x, args) -> dx, the velocity of a flow, got "
+            f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
             f"{described(field)}."
         )
     return field

@@ -52,12 +52,12 @@ def check_arguments(v: Any, init_log_prob: Any, ts: Array, step: Any, order: int
     """
     as_plain_field(v, "v")
     _check.function(init_log_prob, "init_log_prob", "x0 -> log p_0(x0), such as prior.log_prob")
-    check_pair(v, step)
     if fact(step, "reads"):
         raise TypeError(
             f"step must be a method for any field, such as fj.rk4, got the sampler "
             f"{name_of(step)}, which does not integrate the divergence of v."
         )
+    check_pair(v, step)
     if isinstance(ts, Tracer):
         return
     if np.any(np.diff(np.asarray(ts)) < 0):

@@ -83,9 +83,11 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
             )
         dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < _BIG_ENOUGH:
+            advice = "convert it first, for example with .astype(jnp.float32)"
+            if jnp.issubdtype(dtype, jnp.complexfloating):
+                advice = "split it into its real and its imaginary part, a state of two leaves"
             raise TypeError(
-                f"{leaf_name} must be a real floating array, got dtype {dtype}; "
-                f"convert it first, for example with .astype(jnp.float32)."
+                f"{leaf_name} must be a real floating array, got dtype {dtype}; {advice}."
             )
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(getattr(leaf, "shape", ()), jnp.result_type(leaf)), x0
@@ -106,7 +108,17 @@ def concrete(compute: Callable[[], Any]) -> Any:
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if not isinstance(ts, np.ndarray):
-        return jnp.asarray(ts)
+        if isinstance(ts, (int, np.integer)):
+            raise TypeError(
+                f"ts must be a grid of times, got {ts!r}: for {ts} steps from 0 to 1 write "
+                f"fj.uniform_grid({ts})."
+            )
+        if not isinstance(ts, (jax.Array, np.generic, float, list, tuple)):
+            raise TypeError(f"ts must be a grid of times such as fj.uniform_grid(20), got {ts!r}.")
+        try:
+            return jnp.asarray(ts)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     # Not jnp.asarray, which compiles a program here, under `jit`.
     with jax.ensure_compile_time_eval():
         return jax.device_put(ts)

@@ -44,7 +44,8 @@ def solve(
     Args:
         field_or_sde: a field ``(t, x, args) -> dx``, or an `SDE` of two. dx must have the
             structure, shapes and dtypes of x.
-        x0: initial state, an array or any pytree of real floating arrays.
+        x0: initial state, an array or any pytree of real floating arrays. States of half precision
+            are carried in float32, and the field sees their own dtype.
         ts: (n + 1,) times, of a floating dtype; halves are taken as float32. Increasing, or
             decreasing to run an ODE backward in time.
         args: passed on to the field. The field is given t in the state's precision (at least
@@ -53,7 +54,8 @@ def solve(
             `Stepper`. Default: `euler` for a field, `euler_maruyama` for an SDE.
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
         increments: the Brownian increments themselves, in place of a key: leaves of shape
-            (n, *leaf.shape) and of the state's dtypes.
+            (n, *leaf.shape) and of the state's dtypes. With them an SDE runs on a decreasing
+            grid too.
         adjoint: how the loop is differentiated: `Checkpointed`, `Direct`, `Truncated` or
             `Reversible`.
 
@@ -62,13 +64,13 @@ def solve(
 
     Raises:
         TypeError: if a leaf of x0 is not real floating, `key` is not a key, an ODE step is given
-            an SDE, or an SDE step a plain field.
-        ValueError: if ts is not a grid, or decreases where noise is drawn (times that are traced
-            cannot be looked at; there the result is NaN); if noise is needed and
-            not exactly one of key and increments is given, or none is needed and one is; if key
-            is a batch of keys; if increments, a field's output or a step's output do not match
-            the state; if a field or a step that belongs to a schedule is given one of another,
-            or times that the schedule does not have.
+            an SDE, or an SDE step a plain field, or a sampler something else than a `Velocity`.
+        ValueError: if ts is not a grid, or decreases where a key draws the noise (where ts is
+            traced, the result is NaN); if noise is needed and not exactly one of key and
+            increments is given, or none is needed and one is; if key is a batch of keys; if
+            increments, a field's output or a step's output do not match the state; if the field
+            is not determined at a time at which the step calls it (where ts is traced, the result
+            is NaN), or ts leaves its times.
 
     Example:
         >>> import jax, flowjax as fj

@@ -220,11 +220,13 @@ def is_floating(value: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
 
 
-def paired(tree: PyTree, x: PyTree, name: str) -> list[tuple[str, Any, Any]]:
+def paired(
+    tree: PyTree, x: PyTree, name: str, like: str = "the state's"
+) -> list[tuple[str, Any, Any]]:
     """Name, leaf and the state's leaf; refused if the structures differ."""
     got, want = jax.tree.structure(tree), jax.tree.structure(x)
     if got != want:
-        raise ValueError(f"{name} must have the state's structure {want}, got {got}.")
+        raise ValueError(f"{name} must have {like} structure {want}, got {got}.")
     named = leaves_with_names(tree, name)
     return [(*pair, leaf) for pair, leaf in zip(named, jax.tree.leaves(x), strict=True)]
 

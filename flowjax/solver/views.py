@@ -11,7 +11,7 @@ from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import Problem, admit, checked, narrow, validate, wide
+from flowjax.solver.door import Problem, admit, as_memory, checked, narrow, validate, wide
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
 from flowjax.solver.sde import SDE
@@ -35,18 +35,19 @@ def solve(
     \qquad X_{t_0} = x_0$$
 
     One sample is solved; a batch is `jax.vmap` over x0 or over keys. The call is compiled, and
-    compiled once for a given field, step and shapes: define a field once, outside any loop (a new
-    lambda is a new field, which compiles again and is kept), and pass what changes through `args`,
-    or hold it in a field that is a pytree (an `equinox.Module`). As under `jax.jit`, whatever else
-    a field reads from outside (a global, an attribute) is read once, when it is compiled. Arrays in
-    the field, and arrays and Python floats in `args`, are traced; anything else is static.
+    compiled once for a given field, step and shapes, for as long as the field lives: define it
+    once, outside any loop (a new lambda is a new field, which compiles again), and pass what
+    changes through `args`, or hold it in a field that is a pytree (an `equinox.Module`). As under
+    `jax.jit`, whatever else a field reads from outside (a global, an attribute) is read once, when
+    it is compiled. Arrays in the field, and arrays and Python floats in `args`, are traced;
+    anything else is static.
 
     Args:
         field_or_sde: a field ``(t, x, args) -> dx``, or an `SDE` of two. dx must have the
             structure, shapes and dtypes of x.
         x0: initial state, an array or any pytree of real floating arrays. States of half precision
             are carried in float32, and the field sees their own dtype.
-        ts: (n + 1,) times, of a floating dtype; halves are taken as float32. Increasing, or
+        ts: (n + 1,) times, of a floating dtype; half precision is taken as float32. Increasing, or
             decreasing to run an ODE backward in time.
         args: passed on to the field. The field is given t in the state's precision (at least
             float32), whatever that of ts is.
@@ -158,7 +159,7 @@ def _solve(static: Static, arrays: list[Any]) -> State:
     path = None if key is None else path_key(key)
     steps = Steps(checked(problem.field, x0), problem.args, step, noisy, path, x0)
     x = wide(x0)
-    memory = step.init(steps.field, ts[0], x, problem.args) if steps.remembers else None
+    memory = as_memory(step.init(steps.field, ts[0], x, problem.args)) if steps.remembers else None
     (x, _), states = problem.adjoint.scan(steps, (x, memory), intervals, every)
     if every is None:
         return narrow(x, x0)

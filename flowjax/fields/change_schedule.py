@@ -20,6 +20,7 @@ from flowjax.fields.predictions import (
 )
 from flowjax.fields.velocity import Velocity, velocity
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity
 
 
@@ -68,7 +69,7 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
         training change of the scheduler); Karras et al., 2022, arXiv 2206.00364, section 2.
     """
     v = as_velocity(v, "change_schedule")
-    model = _Changed(v, _check.checked_schedule(new, name="new"))
+    model = _Changed(v, checked_schedule(new, name="new"))
     changed = velocity(model, new, v.predicts, v.coupled)
     return (
         dataclasses.replace(changed, domain=model.domain) if v.predicts == "velocity" else changed

@@ -14,6 +14,7 @@ from flowjax._numerics import clip, log, widest
 from flowjax._types import Field
 from flowjax.fields.predictions import on_leaves
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 
 # The bounds of ln(sigma / alpha) that a preconditioned network is shown.
 _LOG_NOISE_RANGE = (-10.0, 10.0)
@@ -62,7 +63,7 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
     sigma_data = number(sigma_data, "sigma_data")
     require(lambda sigma: sigma > 0, sigma_data, message="sigma_data must be positive")
     return _Preconditioned(
-        _check.function(network, "network"), _check.checked_schedule(schedule), sigma_data
+        _check.function(network, "network"), checked_schedule(schedule), sigma_data
     )
 
 

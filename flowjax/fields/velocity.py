@@ -20,6 +20,7 @@ from flowjax.fields.predictions import (
 )
 from flowjax.schedules import Schedule
 from flowjax.schedules.point import path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import refuse_coupled
 
 
@@ -67,7 +68,7 @@ def velocity(
         Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4.
     """
     check_name(predicts, "predicts")
-    _check.checked_schedule(schedule)
+    checked_schedule(schedule)
     if isinstance(model, Velocity):
         raise TypeError("model is a fj.Velocity already, got it again: take it as it is.")
     gives = getattr(type(_check.function(model, "model")), "gives", predicts)
@@ -201,7 +202,8 @@ class Velocity(eqx.Module):
 
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
-        missing = [(target, missing_at(t, schedule, predicts, target)) for target in targets]
+        others = [target for target in targets if target != predicts]
+        missing = [(target, missing_at(t, schedule, predicts, target)) for target in others]
         return next(
             (
                 f"a model of the {predicts} does not determine the {target} at t = {t:g}, where "

@@ -22,6 +22,7 @@ from flowjax.fields.predictions import (
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity, refuse_coupled
 from flowjax.solver.sde import SDE
 
@@ -140,7 +141,7 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
     """
     start = number(start, "start")
     require(lambda start: 0 <= start < 1, start, message="start must be from 0 to below 1")
-    g = _Memoryless(_check.checked_schedule(schedule), start)
+    g = _Memoryless(checked_schedule(schedule), start)
     at_start = _check.concrete(lambda: g(0.0))
     if at_start is not None and not jnp.isfinite(at_start):
         raise ValueError(f"start must be above 0 under {schedule}, where g is infinite at t = 0.")

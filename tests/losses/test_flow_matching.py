@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from flowjax.losses import flow_matching
-from flowjax.schedules import CondOT
+from flowjax.schedules import CondOT, Schedule
 from flowjax.targets import Gaussian
 
 MEAN, STD = np.array([1.5, -0.5, 2.0]), np.array([0.5, 1.0, 2.0])
@@ -186,12 +186,12 @@ def test_one_key_for_time_and_noise_is_caught():
 # --- pytrees, dtypes, schedules -------------------------------------------------------------------
 
 
-class Trigonometric:
-    def __call__(self, t):
-        return jnp.sin(jnp.pi / 2 * t), jnp.cos(jnp.pi / 2 * t)
+class Trigonometric(Schedule):
+    def alpha(self, t):
+        return jnp.sin(jnp.pi / 2 * t)
 
-    def rates(self, t):
-        return jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), -jnp.pi / 2 * jnp.sin(jnp.pi / 2 * t)
+    def sigma(self, t):
+        return jnp.cos(jnp.pi / 2 * t)
 
 
 def test_a_pytree_under_any_schedule_is_the_mean_over_all_its_elements(dtype):

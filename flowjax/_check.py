@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -175,6 +176,30 @@ def checked_schedule(schedule: Any, *methods: str, name: str = "schedule") -> An
     return schedule
 
 
+def elements(x: PyTree[Array], name: str) -> int:
+    """How many numbers a state holds, refused if that is none."""
+    total = sum(leaf.size for leaf in jax.tree.leaves(x))
+    if total == 0:
+        raise ValueError(f"{name} must hold at least one number, got only arrays of size zero.")
+    return total
+
+
+def function(value: Any, name: str, form: str = "(t, x, args)") -> Any:
+    """The function itself, refused unless it can be called."""
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"{name} must be a function {form}, got {value!r}.")
+    return value
+
+
+def returned_scalar(value: Any, name: str) -> Any:
+    """What the function `name` returned, refused unless it is one real floating number."""
+    number = isinstance(value, (float, np.generic, np.ndarray, jax.Array))
+    if not number or jnp.shape(value) != () or not is_floating(value):
+        got = eqx.tree_pformat(value)
+        raise TypeError(f"{name} must return a real floating scalar, got {got}.")
+    return value
+
+
 def is_leaf(value: Any) -> bool:
     return jax.tree.structure(value) == jax.tree.structure(0.0)
 
@@ -252,10 +277,3 @@ def scalar_time(t: Any) -> Array:
     if t.ndim != 0:
         raise ValueError(f"t must be a scalar, got shape {t.shape}; use jax.vmap over many times.")
     return t
-
-
-def function(value: Any, name: str) -> Any:
-    """A function ``(t, x, args)``, refused unless it can be called."""
-    if isinstance(value, type) or not callable(value):
-        raise TypeError(f"{name} must be a callable (t, x, args), got {value!r}.")
-    return value

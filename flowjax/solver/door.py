@@ -19,6 +19,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import computing_dtype, widest
 from flowjax._types import Domain, State
+from flowjax.solver.compiled import Number
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 
@@ -45,11 +46,11 @@ def admit(problem: Problem) -> Problem:
 
 
 def traced(tree: Any) -> Any:
-    """`tree` with every Python float an array, so that a new value of it compiles nothing."""
+    """`tree` with every Python float traced, so that a new value of it compiles nothing."""
     if tree is None or isinstance(tree, jax.Array):
         return tree
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
+        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
     )
 
 
@@ -96,7 +97,7 @@ def as_plain_field(field: Any, name: str) -> Any:
     wrong = isinstance(field, (SDE, type)) or not callable(field)
     if wrong or getattr(type(field), "gives", "velocity") != "velocity":
         raise TypeError(
-            f"{name} must be a plain field (t, x, args) -> dx, the velocity of a flow, got "
+            f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
             f"{described(field)}."
         )
     return field

@@ -10,7 +10,7 @@ from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key
-from flowjax.solver.compiled import compiled
+from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import Problem, admit, checked, narrow, validate, wide
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
@@ -84,7 +84,8 @@ def solve(
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
     problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint)
-    return _solve(admit(problem), None)
+    run, arrays = prepared(_solve, admit(problem), None)
+    return run(arrays)
 
 
 def trajectory(
@@ -132,12 +133,13 @@ def trajectory(
     """
     every = _check.positive_int(every, "every")
     problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint)
-    return _solve(admit(problem), every)
+    run, arrays = prepared(_solve, admit(problem), every)
+    return run(arrays)
 
 
-@compiled
-def _solve(problem: Problem, every: int | None) -> State:
+def _solve(static: Static, arrays: list[Any]) -> State:
     """X at ts[-1] or, unless `every` is None, at ts[::every]."""
+    problem, every = unpacked(static, arrays)
     step: Any = problem.step
     if step is None:
         step = euler_maruyama if isinstance(problem.field, SDE) else euler

@@ -83,9 +83,11 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
             )
         dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < _BIG_ENOUGH:
+            advice = "convert it first, for example with .astype(jnp.float32)"
+            if jnp.issubdtype(dtype, jnp.complexfloating):
+                advice = "split it into its real and its imaginary part, a state of two leaves"
             raise TypeError(
-                f"{leaf_name} must be a real floating array, got dtype {dtype}; "
-                f"convert it first, for example with .astype(jnp.float32)."
+                f"{leaf_name} must be a real floating array, got dtype {dtype}; {advice}."
             )
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(getattr(leaf, "shape", ()), jnp.result_type(leaf)), x0
@@ -106,7 +108,17 @@ def concrete(compute: Callable[[], Any]) -> Any:
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if not isinstance(ts, np.ndarray):
-        return jnp.asarray(ts)
+        if isinstance(ts, (int, np.integer)):
+            raise TypeError(
+                f"ts must be a grid of times, got {ts!r}: for {ts} steps from 0 to 1 write "
+                f"fj.uniform_grid({ts})."
+            )
+        if not isinstance(ts, (jax.Array, np.generic, float, list, tuple)):
+            raise TypeError(f"ts must be a grid of times such as fj.uniform_grid(20), got {ts!r}.")
+        try:
+            return jnp.asarray(ts)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     # Not jnp.asarray, which compiles a program here, under `jit`.
     with jax.ensure_compile_time_eval():
         return jax.device_put(ts)
@@ -208,11 +220,13 @@ def is_floating(value: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
 
 
-def paired(tree: PyTree, x: PyTree, name: str) -> list[tuple[str, Any, Any]]:
+def paired(
+    tree: PyTree, x: PyTree, name: str, like: str = "the state's"
+) -> list[tuple[str, Any, Any]]:
     """Name, leaf and the state's leaf; refused if the structures differ."""
     got, want = jax.tree.structure(tree), jax.tree.structure(x)
     if got != want:
-        raise ValueError(f"{name} must have the state's structure {want}, got {got}.")
+        raise ValueError(f"{name} must have {like} structure {want}, got {got}.")
     named = leaves_with_names(tree, name)
     return [(*pair, leaf) for pair, leaf in zip(named, jax.tree.leaves(x), strict=True)]
 

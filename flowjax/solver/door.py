@@ -310,9 +310,9 @@ def _checked(field: Any, like: State, name: str) -> Any:
 
 
 def _callable(field: Any, name: str) -> Any:
-    if isinstance(field, type) or not callable(field):
-        raise TypeError(f"{name} must be a callable (t, x, args) -> dx, got {field!r}.")
-    return field
+    if isinstance(field, (tuple, list)):
+        raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
+    return _check.function(field, name, "(t, x, args) -> dx")
 
 
 class _Checked(eqx.Module):
@@ -371,3 +371,12 @@ def next_state(out: PyTree, x: PyTree) -> PyTree[Array]:
                 f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+
+
+def as_memory(memory: PyTree, before: PyTree = None) -> PyTree[Array]:
+    """A method's memory as arrays, in the dtypes that it had before."""
+    if before is None:
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), memory)
+    pairs = _check.paired(memory, before, "the step's memory", "its earlier")
+    leaves = [jnp.asarray(leaf, like.dtype) for _, leaf, like in pairs]
+    return jax.tree.unflatten(jax.tree.structure(before), leaves)

@@ -1,6 +1,5 @@
 """What the targets share: the two fields of their marginals."""
 
-import dataclasses
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -21,6 +20,7 @@ Target = TypeVar("Target", bound=eqx.Module)
 class _Marginal(eqx.Module):
     """The model inside a target's velocity: it predicts the velocity, and knows the pair too."""
 
+    gives = "velocity"
     target: Any
     schedule: Any
 
@@ -40,9 +40,8 @@ class _Marginal(eqx.Module):
 
 
 def marginal_velocity(target: Any, schedule: Any) -> Velocity:
-    """The velocity of a target's marginals, of which data and noise are known at both ends."""
-    v = velocity(_Marginal(target, checked_schedule(schedule)), schedule)
-    return dataclasses.replace(v, pair_domain=Domain())
+    """The velocity of a target's marginals."""
+    return velocity(_Marginal(target, checked_schedule(schedule)), schedule)
 
 
 class MarginalScore(eqx.Module):

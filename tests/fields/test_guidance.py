@@ -24,7 +24,8 @@ class Conditional(eqx.Module):
         return jax.tree.map(on_leaf, x)
 
 
-FIELD = Conditional(jnp.array([[1.0, 2.0], [-1.0, 0.5], [0.25, 0.0]]))
+MODEL = Conditional(jnp.array([[1.0, 2.0], [-1.0, 0.5], [0.25, 0.0]]))
+FIELD = fj.velocity(MODEL, fj.CondOT())
 NULL = (jnp.array(2), jnp.zeros(3))
 LABEL = (jnp.array(1), jnp.ones(3))
 X = jnp.array([0.5, -2.0])

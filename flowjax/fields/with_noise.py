@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -93,7 +94,7 @@ def with_noise(
     """
     if as_velocity(v, "with_noise").coupled:
         refuse_coupled("with_noise")
-    amount = ScalarFunction(diffusion, "diffusion", least=0)
+    amount = ScalarFunction(diffusion, "diffusion", least=0.0)
     if noise_until is not None:
         noise_until = number(noise_until, "noise_until")
         message = "noise_until must be a time from 0 to 1"
@@ -142,7 +143,7 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
     require(lambda start: 0 <= start < 1, start, message="start must be from 0 to below 1")
     g = _Memoryless(_check.checked_schedule(schedule), start)
     at_start = _check.concrete(lambda: g(0.0))
-    if at_start is not None and not jnp.isfinite(at_start):
+    if at_start is not None and not np.isfinite(at_start):
         raise ValueError(f"start must be above 0 under {schedule}, where g is infinite at t = 0.")
     return g
 

@@ -56,6 +56,6 @@ def unknown_rate(schedule: Any) -> str:
     if rate is None or not np.isnan(rate):
         return ""
     return (
-        f"the schedule {schedule!r} has no known rate of sigma at t = 1 (give it variance(t), sigma "
-        f"squared, or half_variance_rate(t), half the rate of that)"
+        f"the schedule {schedule!r} has no known rate of sigma at t = 1 (give it variance(t), "
+        f"sigma squared, or half_variance_rate(t), half the rate of that)"
     )

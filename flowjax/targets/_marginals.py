@@ -21,6 +21,7 @@ Target = TypeVar("Target", bound=eqx.Module)
 class _Marginal(eqx.Module):
     """The model inside a target's velocity: it predicts the velocity, and knows the pair too."""
 
+    gives = "velocity"
     target: Any
     schedule: Any
 
@@ -40,9 +41,9 @@ class _Marginal(eqx.Module):
 
 
 def marginal_velocity(target: Any, schedule: Any) -> Velocity:
-    """The velocity of a target's marginals, of which data and noise are known at both ends."""
+    """The velocity of a target's marginals."""
     v = velocity(_Marginal(target, checked_schedule(schedule)), schedule)
-    return dataclasses.replace(v, domain=Domain("", unknown_rate(schedule)), pair_domain=Domain())
+    return dataclasses.replace(v, domain=Domain("", unknown_rate(schedule)))
 
 
 class MarginalScore(eqx.Module):

@@ -52,9 +52,9 @@ class Gaussian(eqx.Module):
 
     Raises:
         TypeError: mean or cov_or_std does not hold real numbers.
-        ValueError: cov_or_std does not fit mean, a standard deviation is negative, or a
-            covariance is not symmetric and positive definite. Values are looked at only where
-            they are not traced.
+        ValueError: cov_or_std does not fit mean, a number is not finite, a standard deviation is
+            negative, or a covariance is not symmetric and positive definite. Values are looked at
+            only where they are not traced.
 
     Example:
         >>> import jax

@@ -64,8 +64,9 @@ def noise_weight(forgotten: Array, t0: Scalar, t1: Scalar) -> Array:
 def extrapolation(h: Array, inverse_h_before: Array) -> Array:
     """H over that of the step before, by which a two-step method extrapolates; 0 for order 1.
 
-    Beyond 2, as on the last step of a grid that stops short of sigma = 0, what the step before
-    tells is no guide: a uniform grid is at most at 1.71, one that is even in lambda at 1.
+    A step that is far longer than the one before, as the last of a uniform grid that stops short of
+    sigma = 0, goes where the data expected do not change as they have done. A uniform grid is at
+    most at 1.7 else, and one that is even in lambda at 1.
     """
     ratio = h * inverse_h_before
-    return jnp.where(ratio > 2, 0, ratio)
+    return jnp.where((ratio > 2) & (jnp.abs(h) > 2), 0, ratio)

@@ -287,6 +287,17 @@ def function(value: Any, name: str, form: str) -> Any:
     return value
 
 
+def velocity(v: Any, name: str) -> Any:
+    """The field itself, refused if it is known to give something else or cannot be called."""
+    gives = getattr(type(v), "gives", "velocity")
+    if gives != "velocity":
+        raise TypeError(
+            f"{name} must be a velocity, got a field of the {gives}: make it a velocity by "
+            f"fj.velocity(..., predicts={gives!r})."
+        )
+    return function(v, name, "(t, x, args) -> dx")
+
+
 def returned_scalar(value: Any, name: str) -> Any:
     """What the function `name` returned, refused unless it is one real floating number."""
     number = isinstance(value, (float, np.generic, np.ndarray, jax.Array))

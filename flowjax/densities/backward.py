@@ -50,17 +50,8 @@ def check_arguments(v: Any, init_log_prob: Any, ts: Array, step: Any, order: int
     The step calls v at the times of ts in this order, 1 or -1.
     """
     if isinstance(v, SDE):
-        raise TypeError(
-            "v must be a velocity, a field (t, x, args) -> dx, got an SDE: the likelihood is that "
-            "of a flow. Give the velocity that has the same marginals."
-        )
-    gives = getattr(type(v), "gives", "velocity")
-    if gives != "velocity":
-        raise TypeError(
-            f"v must be a velocity, got a field of the {gives}: the likelihood is that of a flow. "
-            f"Give the velocity of the same model, as by fj.velocity(..., predicts={gives!r})."
-        )
-    _check.function(v, "v", "(t, x, args) -> dx")
+        raise TypeError("v must be the velocity of a flow, which has a likelihood; got an SDE.")
+    _check.velocity(v, "v")
     _check.function(init_log_prob, "init_log_prob", "x0 -> log p_0(x0), such as prior.log_prob")
     if getattr(step, "reads", ""):
         raise TypeError(

@@ -200,8 +200,9 @@ class Velocity(eqx.Module):
 
     def pair(self, t: ArrayLike, args: Any, path: Any, x: State, value: State) -> Any:
         """The data and the noise, from what `prediction` returns."""
-        if _knows_pair(self.model):
-            return self.model.data_and_noise(t, x, args)
+        known = getattr(self.model, "data_and_noise", None)
+        if known is not None:
+            return known(t, x, args)
 
         def part(i: int) -> State:
             return on_leaves(

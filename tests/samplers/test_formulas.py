@@ -190,7 +190,9 @@ def test_an_interval_holds_the_papers_coefficients(x64):
         ((1.0, 1.0), 1.0, 1.0, 0.0),
     ],
 )
-def test_what_is_infinite_in_an_interval_at_the_ends_of_a_schedule_is_not_there(ends, decay, gain, h):
+def test_what_is_infinite_in_an_interval_at_the_ends_of_a_schedule_is_not_there(
+    ends, decay, gain, h
+):
     got = interval(fj.CondOT(), *map(jnp.float32, ends), jnp.zeros(()))
     assert (got.decay, got.gain, got.h, got.inverse_h) == (decay, gain, h, 0.0)
 

@@ -65,16 +65,32 @@ def ddim(data, a, s, x, xi=None):
     return x
 
 
-def ancestral(data, a, s, x, xi):
+def stochastic_ddim(data, a, s, x, xi, eta):
+    """Song et al. 2020, equations 12 and 16, on the circle alpha^2 + sigma^2 = 1."""
+    for i in range(len(a) - 1):
+        bar0, bar1 = a[i] ** 2, a[i + 1] ** 2
+        std = eta * np.sqrt((1 - bar1) / (1 - bar0)) * np.sqrt(1 - bar0 / bar1)
+        predicted = data(x, a[i], s[i])
+        epsilon = (x - a[i] * predicted) / s[i]
+        x = a[i + 1] * predicted + np.sqrt(1 - bar1 - std**2) * epsilon + std * xi[i]
+    return x
+
+
+def ancestral(data, a, s, x, xi, eta=1.0):
     """The posterior of Ho et al. 2020, equation 7, off the variance-preserving circle too.
 
     The noising from t1 back to t0 is x_0 = r x_1 + N(0, v); r is their sqrt(alpha), v their beta.
+    With eta below 1 the posterior's standard deviation is that times eta, and what is missing of
+    the variance of x_1 given the data is made up for by the noise expected.
     """
     for i in range(len(a) - 1):
         r = a[i] / a[i + 1]
         v = s[i] ** 2 - (r * s[i + 1]) ** 2
-        mean = (a[i + 1] * v * data(x, a[i], s[i]) + r * s[i + 1] ** 2 * x) / s[i] ** 2
-        x = mean + np.sqrt(v * s[i + 1] ** 2 / s[i] ** 2) * xi[i]
+        expected, variance = data(x, a[i], s[i]), v * s[i + 1] ** 2 / s[i] ** 2
+        mean = (a[i + 1] * v * expected + r * s[i + 1] ** 2 * x) / s[i] ** 2
+        missing = np.sqrt(s[i + 1] ** 2 - eta**2 * variance) - np.sqrt(s[i + 1] ** 2 - variance)
+        mean = mean + missing * (x - a[i] * expected) / s[i]
+        x = mean + eta * np.sqrt(variance) * xi[i]
     return x
 
 

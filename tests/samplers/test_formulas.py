@@ -1,5 +1,7 @@
 """Each step against an independent NumPy loop of its paper's algorithm, and against each other."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +27,10 @@ STEPS = {
     "unipc": (fj.unipc, oracles.unipc),
     "edm_heun": (fj.edm_heun(), oracles.edm_heun),
     "ancestral": (fj.ancestral, oracles.ancestral),
+    "stochastic_ddim": (fj.stochastic_ddim(0.6), partial(oracles.ancestral, eta=0.6)),
     "dpmpp_2m_sde": (fj.dpmpp_2m_sde, oracles.dpmpp_2m_sde),
 }
-NOISY = {"ancestral", "dpmpp_2m_sde"}
+NOISY = {"ancestral", "stochastic_ddim", "dpmpp_2m_sde"}
 
 every_schedule = pytest.mark.parametrize("name", ["CondOT", "circle"])
 
@@ -121,6 +124,26 @@ def test_exponential_euler_without_noise_is_ddim(x64):
     assert_same(got, solved(fj.ddim, field, x0, ts), 1e-12)
 
 
+def test_stochastic_ddim_on_the_circle_is_the_papers(x64):
+    schedule, ts = SCHEDULES["circle"]
+    alpha, sigma, x0 = start(schedule, ts)
+    for target in TARGETS.values():
+        got = solved(fj.stochastic_ddim(0.3), oracles.field_of(target, schedule), x0, ts, XI)
+        expected = oracles.stochastic_ddim(oracles.denoiser(target), alpha, sigma, x0, XI, eta=0.3)
+        assert_same(got, expected)
+
+
+@pytest.mark.parametrize(("eta", "same"), [(0.0, fj.ddim), (1.0, fj.ancestral)])
+def test_stochastic_ddim_goes_from_ddim_to_ancestral_sampling(eta, same):
+    """To the last bits in float32, also from alpha = 0 and to sigma = 0."""
+    ts, schedule = np.array([0.0, 0.001, 0.3, 0.9, 0.9999, 1.0], np.float32), fj.CondOT()
+    field = oracles.field_of(oracles.MIXTURE, schedule)
+    x0, xi = X0.astype(np.float32), XI[:5].astype(np.float32)
+    got = solved(fj.stochastic_ddim(eta), field, x0, ts, xi)
+    expected = solved(same, field, x0, ts, xi if eta else None)
+    np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-6)
+
+
 def test_ddim_of_the_straight_path_is_euler(x64):
     schedule, ts = SCHEDULES["CondOT"]
     field = oracles.field_of(oracles.MIXTURE, schedule)
@@ -190,7 +213,9 @@ def test_an_interval_holds_the_papers_coefficients(x64):
         ((1.0, 1.0), 1.0, 1.0, 0.0),
     ],
 )
-def test_what_is_infinite_in_an_interval_at_the_ends_of_a_schedule_is_not_there(ends, decay, gain, h):
+def test_what_is_infinite_in_an_interval_at_the_ends_of_a_schedule_is_not_there(
+    ends, decay, gain, h
+):
     got = interval(fj.CondOT(), *map(jnp.float32, ends), jnp.zeros(()))
     assert (got.decay, got.gain, got.h, got.inverse_h) == (decay, gain, h, 0.0)
 

@@ -36,6 +36,11 @@ def exponential_euler(data, a, s, x, xi):
 
 CASES = {
     "ancestral": (FIELD, fj.ancestral, oracles.ancestral),
+    "stochastic_ddim": (
+        FIELD,
+        fj.stochastic_ddim(0.6),
+        functools.partial(oracles.ancestral, eta=0.6),
+    ),
     "dpmpp_2m_sde": (FIELD, fj.dpmpp_2m_sde, oracles.dpmpp_2m_sde),
     "exponential_euler": (
         fj.with_noise(FIELD, diffusion),
@@ -121,7 +126,13 @@ def test_five_percent_more_noise_is_caught(name):
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("ancestral", 1), ("exponential_euler", 1), ("dpmpp_2m_sde", 2), ("edm_heun", 2)],
+    [
+        ("ancestral", 1),
+        ("stochastic_ddim", 1),
+        ("exponential_euler", 1),
+        ("dpmpp_2m_sde", 2),
+        ("edm_heun", 2),
+    ],
 )
 def test_the_weak_order(name, order, x64):
     """Of the variance, inside the schedule; churn is spread over the steps, as S_churn / N."""

@@ -94,15 +94,15 @@ def ancestral(data, a, s, x, xi, eta=1.0):
     return x
 
 
-def dpmpp_2m(data, a, s, x, xi=None):
-    """Lu et al. 2022, Algorithm 2, of order 1 on the step to sigma = 0."""
+def dpmpp_2m(data, a, s, x, xi=None, short=()):
+    """Lu et al. 2022, Algorithm 2, of order 1 on the step to sigma = 0 and on those of `short`."""
     with np.errstate(divide="ignore"):
         lam = np.log(a / s)
     previous = None
     for i in range(len(a) - 1):
         h, now = lam[i + 1] - lam[i], data(x, a[i], s[i])
         estimate = now
-        if i > 0 and s[i + 1] > 0:
+        if i > 0 and s[i + 1] > 0 and i not in short:
             r = (lam[i] - lam[i - 1]) / h
             estimate = (1 + 1 / (2 * r)) * now - 1 / (2 * r) * previous
         x = s[i + 1] / s[i] * x - a[i + 1] * np.expm1(-h) * estimate
@@ -110,15 +110,15 @@ def dpmpp_2m(data, a, s, x, xi=None):
     return x
 
 
-def dpmpp_2m_sde(data, a, s, x, xi):
-    """SDE-DPM-Solver++(2M) of Lu et al. 2022, in the midpoint form."""
+def dpmpp_2m_sde(data, a, s, x, xi, short=()):
+    """SDE-DPM-Solver++(2M) of Lu et al. 2022, in the midpoint form; orders as above."""
     with np.errstate(divide="ignore"):
         lam = np.log(a / s)
     previous = None
     for i in range(len(a) - 1):
         h, now = lam[i + 1] - lam[i], data(x, a[i], s[i])
         estimate = now
-        if i > 0 and s[i + 1] > 0:
+        if i > 0 and s[i + 1] > 0 and i not in short:
             r = (lam[i] - lam[i - 1]) / h
             estimate = now + (now - previous) / (2 * r)
         x = (
@@ -130,8 +130,11 @@ def dpmpp_2m_sde(data, a, s, x, xi):
     return x
 
 
-def unipc(data, a, s, x, xi=None):
-    """Zhao et al. 2023: UniP-2 and UniC-2 with B_2, data prediction, solved for rho as matrices."""
+def unipc(data, a, s, x, xi=None, short=()):
+    """Zhao et al. 2023: UniP-2 and UniC-2 with B_2, data prediction, solved for rho as matrices.
+
+    The predictor's orders are as above.
+    """
     with np.errstate(divide="ignore"):
         lam = np.log(a / s)
     models, corrected = [], x
@@ -141,7 +144,7 @@ def unipc(data, a, s, x, xi=None):
             corrected = _unic(a, s, lam, i - 1, corrected, models)
         h = lam[i + 1] - lam[i]
         x = s[i + 1] / s[i] * corrected - a[i + 1] * np.expm1(-h) * models[i]
-        if i > 0 and s[i + 1] > 0:
+        if i > 0 and s[i + 1] > 0 and i not in short:
             r = (lam[i - 1] - lam[i]) / h
             x = x - a[i + 1] * np.expm1(-h) * 0.5 * (models[i - 1] - models[i]) / r
     return x

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from flowjax import data, losses, models, training
 from flowjax._numerics import plus
-from flowjax.densities import log_likelihood
+from flowjax.densities import Exact, Hutchinson, euler_log_likelihood, log_likelihood
 from flowjax.fields import (
     Velocity,
     change_schedule,
@@ -78,8 +78,10 @@ __all__ = [
     "Checkpointed",
     "CondOT",
     "Direct",
+    "Exact",
     "Gaussian",
     "GaussianMixture",
+    "Hutchinson",
     "Polynomial",
     "Reversible",
     "Schedule",
@@ -105,6 +107,7 @@ __all__ = [
     "dpmpp_2m_sde",
     "edm_heun",
     "euler",
+    "euler_log_likelihood",
     "euler_maruyama",
     "exponential_euler",
     "gaussian_bridge",

@@ -154,11 +154,9 @@ def test_the_times_that_leave_are_named_in_full():
 
 
 def test_a_density_is_refused_times_that_leave_the_schedule():
-    for method in ("exact", "discrete"):
+    for density in (fj.log_likelihood, fj.euler_log_likelihood):
         with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\]"):
-            fj.log_likelihood(
-                X0, UNDER_VP, TARGET.log_prob, np.array([0.0, 0.5, 1.2]), method=method
-            )
+            density(X0, UNDER_VP, TARGET.log_prob, np.array([0.0, 0.5, 1.2]))
 
 
 def accepted(field, ts, step=None):
@@ -193,7 +191,7 @@ def test_a_model_that_says_nothing_of_the_velocity_at_noise_is_refused_there(sch
         lambda: fj.solve(sde, X0, ts, key=KEY),
         lambda: fj.sample(KEY, field, lambda key: X0, ts, 2),
         lambda: fj.log_likelihood(X0, field, TARGET.log_prob, ts),
-        lambda: fj.log_likelihood(X0, field, TARGET.log_prob, ts, method="discrete"),
+        lambda: fj.euler_log_likelihood(X0, field, TARGET.log_prob, ts),
         # Backward, Heun's method calls the field at the last time.
         lambda: fj.solve(field, X0, ts[::-1], step=fj.heun),
     ):
@@ -258,9 +256,7 @@ def test_the_data_end_is_refused_to_steps_that_call_the_field_there(schedule, pr
     for step in (fj.euler, fj.ddim(schedule), fj.unipc(schedule), fj.edm_heun(schedule)):
         accepted(field, ts, step)
     # The Euler sampler does not call it there, nor does its density.
-    jax.eval_shape(
-        lambda x: fj.log_likelihood(x, field, TARGET.log_prob, ts, method="discrete"), X0
-    )
+    jax.eval_shape(lambda x: fj.euler_log_likelihood(x, field, TARGET.log_prob, ts), X0)
 
 
 def test_models_that_say_enough_at_the_data_end_may_be_called_there():
@@ -290,14 +286,14 @@ def test_noise_where_there_is_no_score_is_refused_to_steps_that_call_the_drift_t
     jax.eval_shape(lambda g: call(g, step), jnp.float32(0.5))
 
 
-class Root:
+class Root(fj.Schedule):
     """A user's schedule with no more than the two methods: sigma falls like a square root."""
 
-    def __call__(self, t):
-        return t, jnp.sqrt(1 - t)
+    def alpha(self, t):
+        return t
 
-    def rates(self, t):
-        return jnp.ones_like(t), -0.5 / jnp.sqrt(1 - t)
+    def sigma(self, t):
+        return jnp.sqrt(1 - t)
 
 
 class RootThatSaysEnough(Root):

@@ -31,19 +31,24 @@ X0 = np.array([-1.7, -0.8, -0.3, 0.4, 1.1, 1.9])
 DATA = oracles.denoiser(oracles.MIXTURE)
 
 
-class Levels(eqx.Module):
+class Levels(fj.Schedule):
     """The schedule that has a scheduler's levels at N + 1 evenly spaced times.
 
     Its rates are any that tell data from noise, since a sampler's step depends on nothing of the
     path but its ends, and the field is a velocity at the same rates.
     """
 
-    alpha: Array
-    sigma: Array
+    alphas: Array
+    sigmas: Array
+
+    def alpha(self, t: Any) -> Array:
+        return self.alphas[jnp.round(t * N).astype(int)]
+
+    def sigma(self, t: Any) -> Array:
+        return self.sigmas[jnp.round(t * N).astype(int)]
 
     def __call__(self, t: Any) -> tuple[Array, Array]:
-        i = jnp.round(t * N).astype(int)
-        return self.alpha[i], self.sigma[i]
+        return self.alpha(t), self.sigma(t)
 
     def rates(self, t: Any) -> tuple[Array, Array]:
         alpha, sigma = self(t)

@@ -13,7 +13,9 @@ from jax.flatten_util import ravel_pytree
 from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, State
-from flowjax.solver import SDE, check_call, solve
+from flowjax.solver import solve
+from flowjax.solver.door import as_plain_field, check_pair, check_times, name_of
+from flowjax.solver.stepper import fact
 
 
 def log_density(
@@ -49,21 +51,19 @@ def check_arguments(v: Any, init_log_prob: Any, ts: Array, step: Any, order: int
 
     The step calls v at the times of ts in this order, 1 or -1.
     """
-    if isinstance(v, SDE):
-        raise TypeError("v must be the velocity of a flow, which has a likelihood; got an SDE.")
-    _check.velocity(v, "v")
+    as_plain_field(v, "v")
     _check.function(init_log_prob, "init_log_prob", "x0 -> log p_0(x0), such as prior.log_prob")
-    if getattr(step, "reads", ""):
+    if fact(step, "reads"):
         raise TypeError(
             f"step must be a method for any field, such as fj.rk4, got the sampler "
-            f"{getattr(step, '__name__', step)}, which does not integrate the divergence of v."
+            f"{name_of(step)}, which does not integrate the divergence of v."
         )
+    check_pair(v, step)
     if isinstance(ts, Tracer):
         return
-    times = np.asarray(ts)
-    if np.any(np.diff(times) < 0):
+    if np.any(np.diff(np.asarray(ts)) < 0):
         raise ValueError(
             "ts must be the sampler's own grid, which increases, got one that decreases: the "
             "likelihood runs through it backward itself."
         )
-    check_call(v, step, times[::order])
+    check_times(ts[::order], v, step, drawn=False)

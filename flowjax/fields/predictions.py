@@ -15,6 +15,7 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype, quotient, widest
 from flowjax._types import State
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 
 
 def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: str) -> State:
@@ -80,7 +81,7 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     """
     check_name(source, "source")
     check_name(target, "target")
-    _check.checked_schedule(schedule)
+    checked_schedule(schedule)
     x = _check.state(x, "x")
     value = _check.alike(value, x, "value")
     if source == target:
@@ -150,15 +151,15 @@ def score_denominator(path: PathPoint) -> Array:
     return path.alpha_rate * path.variance - path.alpha * path.half_variance_rate
 
 
-def _to_velocity(source: str) -> Callable[..., Array]:
-    def velocity(path: PathPoint, x: Array, value: Array) -> Array:
-        data, noise = data_and_noise_from(source, path, x, value)
-        if source == "score":
-            return path.alpha_rate * data - path.half_variance_rate * value
-        finite = jnp.isfinite(path.sigma_rate)
-        return path.alpha_rate * data + jnp.where(finite, path.sigma_rate, 0) * noise
-
-    return velocity
+def velocity_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
+    """The velocity, for a leaf."""
+    if source == "velocity":
+        return value
+    data, noise = data_and_noise_from(source, path, x, value)
+    if source == "score":
+        return path.alpha_rate * data - path.half_variance_rate * value
+    finite = jnp.isfinite(path.sigma_rate)
+    return path.alpha_rate * data + jnp.where(finite, path.sigma_rate, 0) * noise
 
 
 def _to_v(source: str) -> Callable[..., Array]:
@@ -170,7 +171,7 @@ def _to_v(source: str) -> Callable[..., Array]:
 
 
 _CONVERSIONS: dict[str, Callable[[str], Callable[..., Array]]] = {
-    "velocity": _to_velocity,
+    "velocity": lambda source: lambda *leaves: velocity_from(source, *leaves),
     "data": lambda source: lambda *leaves: data_and_noise_from(source, *leaves)[0],
     "noise": lambda source: lambda *leaves: data_and_noise_from(source, *leaves)[1],
     "score": lambda source: lambda *leaves: score_from(source, *leaves),

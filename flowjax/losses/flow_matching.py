@@ -14,6 +14,7 @@ from flowjax import _check
 from flowjax._numerics import weighted, widest
 from flowjax.schedules import CondOT, Schedule
 from flowjax.schedules.point import path_at
+from flowjax.solver.door import as_plain_field
 
 
 def flow_matching(
@@ -74,7 +75,7 @@ def flow_matching(
     _check.single_key(key)
     x1 = _check.state(x1, "x1")
     _check.elements(x1, "x1")
-    schedule = _schedule_of(_check.velocity(model, "model"), schedule)
+    schedule = _schedule_of(as_plain_field(model, "model"), schedule)
     dtype = widest(x1)
     time_key, noise_key = jax.random.split(key)
     # Neither 0 nor 1, where some predictions determine no velocity.

@@ -4,8 +4,9 @@ from importlib.metadata import version
 
 from flowjax import data, losses, models, training
 from flowjax._numerics import plus
-from flowjax.densities import log_likelihood
+from flowjax.densities import Exact, Hutchinson, euler_log_likelihood, log_likelihood
 from flowjax.fields import (
+    Velocity,
     change_schedule,
     convert,
     guidance,
@@ -23,6 +24,7 @@ from flowjax.samplers import (
     dpmpp_2m_sde,
     edm_heun,
     exponential_euler,
+    stochastic_ddim,
     unipc,
 )
 from flowjax.sampling import sample
@@ -76,8 +78,10 @@ __all__ = [
     "Checkpointed",
     "CondOT",
     "Direct",
+    "Exact",
     "Gaussian",
     "GaussianMixture",
+    "Hutchinson",
     "Polynomial",
     "Reversible",
     "Schedule",
@@ -87,6 +91,7 @@ __all__ = [
     "Truncated",
     "VarianceExploding",
     "VariancePreserving",
+    "Velocity",
     "adams",
     "ancestral",
     "beta_grid",
@@ -102,6 +107,7 @@ __all__ = [
     "dpmpp_2m_sde",
     "edm_heun",
     "euler",
+    "euler_log_likelihood",
     "euler_maruyama",
     "exponential_euler",
     "gaussian_bridge",
@@ -126,6 +132,7 @@ __all__ = [
     "sample",
     "shifted_grid",
     "solve",
+    "stochastic_ddim",
     "stochastic_heun",
     "training",
     "trajectory",

@@ -7,8 +7,8 @@ and structures, never values, but for the checks of a grid, which look at concre
 import numbers
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,9 +83,11 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
             )
         dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < _BIG_ENOUGH:
+            advice = "convert it first, for example with .astype(jnp.float32)"
+            if jnp.issubdtype(dtype, jnp.complexfloating):
+                advice = "split it into its real and its imaginary part, a state of two leaves"
             raise TypeError(
-                f"{leaf_name} must be a real floating array, got dtype {dtype}; "
-                f"convert it first, for example with .astype(jnp.float32)."
+                f"{leaf_name} must be a real floating array, got dtype {dtype}; {advice}."
             )
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(getattr(leaf, "shape", ()), jnp.result_type(leaf)), x0
@@ -106,7 +108,17 @@ def concrete(compute: Callable[[], Any]) -> Any:
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if not isinstance(ts, np.ndarray):
-        return jnp.asarray(ts)
+        if isinstance(ts, (int, np.integer)):
+            raise TypeError(
+                f"ts must be a grid of times, got {ts!r}: for {ts} steps from 0 to 1 write "
+                f"fj.uniform_grid({ts})."
+            )
+        if not isinstance(ts, (jax.Array, np.generic, float, list, tuple)):
+            raise TypeError(f"ts must be a grid of times such as fj.uniform_grid(20), got {ts!r}.")
+        try:
+            return jnp.asarray(ts)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     # Not jnp.asarray, which compiles a program here, under `jit`.
     with jax.ensure_compile_time_eval():
         return jax.device_put(ts)
@@ -131,62 +143,6 @@ def time_grid(ts: Any) -> Array:
         return array.astype(dtype)
 
 
-def increasing(ts: Array) -> None:
-    """Refuses a decreasing grid for a solve with noise, where the times are concrete."""
-    if isinstance(ts, Tracer) or _found_increasing.get(id(ts)) is ts:
-        return
-    if _fall(np.asarray(ts).reshape(-1)):
-        raise ValueError(
-            "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
-            "Write the reverse-time SDE on an increasing grid instead."
-        )
-    _found_increasing[id(ts)] = ts
-
-
-# While they live. Looking at one again would take a third of the time of a short solve.
-_found_increasing: WeakValueDictionary[int, Array] = WeakValueDictionary()
-
-
-def _fall(times: np.ndarray) -> bool:
-    return bool((times[1:] < times[:-1]).any())
-
-
-def within_schedule(ts: np.ndarray) -> None:
-    """Refuses times that no schedule has."""
-    first, last = ts.min(), ts.max()
-    # Negated, because NaN is in no order.
-    if not (first >= 0 and last <= 1):
-        raise ValueError(
-            f"ts must lie within [0, 1], the times of a schedule (0 is noise, 1 is data), got "
-            f"times from {first!s} to {last!s}."
-        )
-
-
-def times_of(field: Any, ts: np.ndarray, called: np.ndarray) -> None:
-    """Lets a field that another one calls refuse times, as `flowjax.solver.check_call` does."""
-    if hasattr(type(field), "check_times"):
-        type(field).check_times(field, ts, called)
-
-
-def one_way(ts: np.ndarray) -> None:
-    """Refuses times that go forth and back."""
-    if _fall(ts) and _fall(-ts):
-        raise ValueError(f"ts must go one way, up or down, for this step, got {ts}.")
-
-
-def from_noise(ts: Any) -> None:
-    """Refuses a grid towards noise where samples are drawn, if the times are concrete."""
-    if isinstance(ts, Tracer):
-        return
-    times = np.asarray(ts)
-    if _fall(times):
-        raise ValueError(
-            f"ts must not decrease where samples are drawn by a schedule: t = 0 is noise, which "
-            f"init draws, and t = 1 is data, got times from {times[0]!s} to {times[-1]!s}. To take "
-            f"data back to noise, use solve."
-        )
-
-
 def single_key(key: Any, name: str = "key") -> None:
     """Refuses whatever is not one JAX key."""
     wanted = f"{name} must be one JAX key, such as jax.random.key(0)"
@@ -207,10 +163,10 @@ def single_key(key: Any, name: str = "key") -> None:
 
 def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
     """A field's output, refused if it differs from the state in structure, shape or dtype."""
-    for leaf_name, got, want in _paired(out, x, name):
+    for leaf_name, got, want in paired(out, x, name):
         # A weakly typed result (a Python float) takes the state's dtype, as it does in JAX.
         weak = isinstance(got, float) or getattr(got, "weak_type", False)
-        same_dtype = jnp.result_type(got) == want.dtype or (weak and _is_floating(got))
+        same_dtype = jnp.result_type(got) == want.dtype or (weak and is_floating(got))
         if jnp.shape(got) != want.shape or not same_dtype:
             raise ValueError(
                 f"{leaf_name} must have shape {want.shape} and dtype {want.dtype} like the state, "
@@ -219,58 +175,45 @@ def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 
 
-def diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
-    """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
-    one_scalar = _is_leaf(out) and jnp.shape(out) == ()
-    spread = jax.tree.map(lambda _: out, x) if one_scalar else out
-    for leaf_name, got, want in _paired(spread, x, name):
-        if jnp.shape(got) not in ((), want.shape) or not _is_floating(got):
-            raise ValueError(
-                f"{leaf_name} must be a real scalar or have the state's shape {want.shape} "
-                f"(it multiplies dW elementwise), got shape {jnp.shape(got)} and dtype "
-                f"{jnp.result_type(got)}."
-            )
-    return out
+def elements(x: PyTree[Array], name: str) -> int:
+    """How many numbers a state holds, refused if that is none."""
+    total = sum(leaf.size for leaf in jax.tree.leaves(x))
+    if total == 0:
+        raise ValueError(f"{name} must hold at least one number, got only arrays of size zero.")
+    return total
 
 
-def next_state(out: PyTree, x: PyTree) -> PyTree[Array]:
-    """A step's output in the state's dtypes, refused if its structure or shapes differ."""
-    name = "step output"
-    for leaf_name, got, want in _paired(out, x, name):
-        if jnp.shape(got) != want.shape or not _is_floating(got):
-            raise ValueError(
-                f"{leaf_name} must be real and have shape {want.shape} like the state, "
-                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
-            )
-    return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+def function(value: Any, name: str, form: str = "(t, x, args)") -> Any:
+    """The function itself, refused unless it can be called."""
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"{name} must be a function {form}, got {value!r}.")
+    return value
 
 
-def increments_of(increments: PyTree, x: PyTree, steps: int) -> PyTree[Array]:
-    """Brownian increments as arrays: leaves of shape (steps, *leaf.shape), the state's dtypes."""
-    for name, got, want in _paired(increments, x, "increments"):
-        shape = (steps, *want.shape)
-        if jnp.shape(got) != shape or jnp.result_type(got) != want.dtype:
-            raise ValueError(
-                f"{name} must have shape {shape} and dtype {want.dtype} (one increment for each "
-                f"of the {steps} steps), got shape {jnp.shape(got)} and dtype "
-                f"{jnp.result_type(got)}."
-            )
-    return jax.tree.map(jnp.asarray, increments)
+def returned_scalar(value: Any, name: str) -> Any:
+    """What the function `name` returned, refused unless it is one real floating number."""
+    number = isinstance(value, (float, np.generic, np.ndarray, jax.Array))
+    if not number or jnp.shape(value) != () or not is_floating(value):
+        got = eqx.tree_pformat(value)
+        raise TypeError(f"{name} must return a real floating scalar, got {got}.")
+    return value
 
 
-def _is_leaf(value: Any) -> bool:
+def is_leaf(value: Any) -> bool:
     return jax.tree.structure(value) == jax.tree.structure(0.0)
 
 
-def _is_floating(value: Any) -> bool:
+def is_floating(value: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
 
 
-def _paired(tree: PyTree, x: PyTree, name: str) -> list[tuple[str, Any, Any]]:
+def paired(
+    tree: PyTree, x: PyTree, name: str, like: str = "the state's"
+) -> list[tuple[str, Any, Any]]:
     """Name, leaf and the state's leaf; refused if the structures differ."""
     got, want = jax.tree.structure(tree), jax.tree.structure(x)
     if got != want:
-        raise ValueError(f"{name} must have the state's structure {want}, got {got}.")
+        raise ValueError(f"{name} must have {like} structure {want}, got {got}.")
     named = leaves_with_names(tree, name)
     return [(*pair, leaf) for pair, leaf in zip(named, jax.tree.leaves(x), strict=True)]
 

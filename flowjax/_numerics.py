@@ -15,7 +15,7 @@ def computing_dtype(dtype: Any) -> Any:
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
 
 
-def widest(x: State) -> Any:
+def widest(x: Any) -> Any:
     """The widest dtype that a leaf of x is computed in."""
     dtypes = [computing_dtype(leaf.dtype) for leaf in jax.tree.leaves(x)]
     return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)

@@ -1,9 +1,8 @@
 """The types that every floor speaks in."""
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt32
 
@@ -26,6 +25,13 @@ KeyArray: TypeAlias = Key[Array, ""] | UInt32[Array, " words"] | UInt32[np.ndarr
 """One JAX key, typed (``jax.random.key``) or old style (``jax.random.PRNGKey``)."""
 
 
-def computing_dtype(dtype: Any) -> Any:
-    """`dtype`, but at least float32: the dtype in which a state of `dtype` is computed."""
-    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
+class Domain(NamedTuple):
+    """That a field lives on times from 0 to 1, and why it is not determined at an end of them.
+
+    A field says so by an attribute `domain`, and a velocity by `pair_domain` of its data and noise.
+    """
+
+    at_start: str = ""
+    """Why there is no value at t = 0; empty where there is."""
+    at_end: str = ""
+    """Why there is none at t = 1."""

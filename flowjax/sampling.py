@@ -11,8 +11,9 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 
 from flowjax import _check
 from flowjax._progress import progress_bar
-from flowjax._same_schedule import schedule_of
-from flowjax.solver import SDE, Stepper, check_call, needs_noise, solve
+from flowjax.solver import SDE, solve
+from flowjax.solver.door import check_from_noise, check_pair, check_times
+from flowjax.solver.stepper import needs_noise
 
 
 def sample(
@@ -96,14 +97,11 @@ def sample(
     num = _check.positive_int(num, "num")
     size = num if batch_size is None else min(_check.positive_int(batch_size, "batch_size"), num)
     ts = _check.time_grid(ts)
+    check_pair(field_or_sde, step)
     is_sde = isinstance(field_or_sde, SDE)
     noisy = is_sde if step is None else needs_noise(step, is_sde)
-    parts = (field_or_sde, step.step if isinstance(step, Stepper) else step)
-    if noisy:
-        _check.increasing(ts)
-    elif any(schedule_of(part) is not None for part in parts):
-        _check.from_noise(ts)
-    check_call(field_or_sde, step, ts)
+    check_from_noise(ts, field_or_sde)
+    check_times(ts, field_or_sde, step, drawn=noisy)
     args = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, args)
 
     layout = None if sharding is None else _automatic(sharding, num, size)
@@ -111,7 +109,7 @@ def sample(
     chunks = -(-num // size)
     # Chunks of equal size, of which the last few samples may be in excess, compile once.
     size = -(-num // (chunks * shards)) * shards
-    problem = _Problem(_threefry(key), field_or_sde, init, ts, args, step, noisy, layout)
+    problem = _Samples(_threefry(key), field_or_sde, init, ts, args, step, noisy, layout)
     if progress:
         samples = _one_by_one(problem, num, size, chunks)
     else:
@@ -119,7 +117,7 @@ def sample(
     return samples if layout is sharding else jax.device_put(samples, sharding)
 
 
-class _Problem(eqx.Module):
+class _Samples(eqx.Module):
     """What all chunks have in common."""
 
     key: Array
@@ -151,7 +149,7 @@ class _Problem(eqx.Module):
 
 
 @eqx.filter_jit
-def _all_chunks(problem: _Problem, num: int, size: int, chunks: int) -> Any:
+def _all_chunks(problem: _Samples, num: int, size: int, chunks: int) -> Any:
     if chunks == 1:
         samples = problem.chunk(jnp.uint32(0), size)
         return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
@@ -162,7 +160,7 @@ def _all_chunks(problem: _Problem, num: int, size: int, chunks: int) -> Any:
     )
 
 
-def _one_by_one(problem: _Problem, num: int, size: int, chunks: int) -> Any:
+def _one_by_one(problem: _Samples, num: int, size: int, chunks: int) -> Any:
     samples = []
     with progress_bar(num, "sampling", "sample") as bar:
         for i in range(chunks):
@@ -172,12 +170,12 @@ def _one_by_one(problem: _Problem, num: int, size: int, chunks: int) -> Any:
 
 
 @eqx.filter_jit
-def _chunk(problem: _Problem, first: Array, size: int) -> Any:
+def _chunk(problem: _Samples, first: Array, size: int) -> Any:
     return problem.chunk(first, size)
 
 
 @eqx.filter_jit
-def _joined(problem: _Problem, samples: list, num: int) -> Any:
+def _joined(problem: _Samples, samples: list, num: int) -> Any:
     return problem.spread(jax.tree.map(lambda *parts: jnp.concatenate(parts)[:num], *samples))
 
 

@@ -112,9 +112,9 @@ def data_and_noise_from(source: str, path: PathPoint, x: Array, value: Array) ->
     return data, noise
 
 
-def score_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
-    """The score, for a leaf; NaN where it is not determined."""
-    return _converted(source, "score", path, x, value)
+def score_from(source: str, path: PathPoint, x: Array, value: Array, unless: Any = None) -> Array:
+    """The score, for a leaf; NaN where it is not determined, and zero where `unless` holds."""
+    return _converted(source, "score", path, x, value, unless)
 
 
 def velocity_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
@@ -127,10 +127,15 @@ def score_denominator(path: PathPoint) -> Array:
     return path.alpha_rate * path.variance - path.alpha * path.half_variance_rate
 
 
-def _converted(source: str, target: str, path: PathPoint, x: Array, value: Array) -> Array:
+def _converted(
+    source: str, target: str, path: PathPoint, x: Array, value: Array, unless: Any = None
+) -> Array:
     if source == target:
-        return value
+        return value if unless is None else jnp.where(unless, 0, value)
     of_x, of_value, scale = _weights(source, target, path)
+    if unless is not None:
+        # Not the result, whose derivative would still be one of NaN.
+        scale = jnp.where(unless, 0, scale)
     return scale * (of_x * x + of_value * value)
 
 
@@ -205,29 +210,6 @@ def _refuse_what_is_not_determined(
             f"the {target} is not determined by the {source} and x at t = {float(t)}, where "
             f"{missing}; take a time inside the schedule."
         )
-
-
-def refuse_calls(times: np.ndarray, schedule: Any, source: str) -> None:
-    """Refuses to call a model for its velocity at an end where it does not determine it."""
-    if source == "velocity":
-        return
-    for t, called, instead in (
-        (0.0, times.min() == 0, START_LATER),
-        (1.0, times.max() == 1, END_EARLIER),
-    ):
-        missing = missing_at(t, schedule, source, "velocity") if called else ""
-        if missing:
-            raise ValueError(
-                f"a model of the {source} says nothing of the velocity at t = {t:g}, where "
-                f"{missing}, and the field is called there: {instead}."
-            )
-
-
-START_LATER = "start the grid later, as by fj.uniform_grid(n, 1e-3) or fj.karras_grid(n, schedule)"
-END_EARLIER = (
-    "end the grid earlier, as by fj.uniform_grid(n, 0.0, 0.995), or, to go forward, take a step "
-    "that calls the field at its start alone, such as fj.ddim"
-)
 
 
 def missing_at(t: float, schedule: Any, source: str, target: str) -> str:

@@ -11,20 +11,24 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._check import number, require, time
-from flowjax._numerics import clip, quotient, root, widest
-from flowjax._same_schedule import check_same, check_velocity
-from flowjax._types import Field
-from flowjax.fields.predictions import missing_at, on_leaves, score_denominator, score_from
+from flowjax._numerics import clip, root
+from flowjax._types import Domain
+from flowjax.fields.predictions import (
+    on_leaves,
+    score_denominator,
+    score_from,
+    velocity_from,
+)
 from flowjax.fields.scalar_function import ScalarFunction
-from flowjax.fields.velocity import callable_field
-from flowjax.schedules.point import PathPoint, check_end, path_at
+from flowjax.fields.velocity import Velocity, lacks
+from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
-from flowjax.solver import SDE
+from flowjax.solver.door import as_velocity, refuse_coupled
+from flowjax.solver.sde import SDE
 
 
 def with_noise(
-    velocity: Field,
-    schedule: Any,
+    v: Velocity,
     diffusion: Callable[[Any], Any] | ArrayLike,
     *,
     noise_until: ArrayLike | None = None,
@@ -48,13 +52,12 @@ def with_noise(
     - `fj.memoryless(schedule)` forgets X_0 on the way; it is large at t = 0 where alpha is zero
       there, and vanishes at t = 1 unless sigma' is infinite there.
 
-    Where the score's denominator is zero (sigma = 0, unless sigma' is infinite there) the score is
-    left out of the drift: let g vanish there, or take no step that calls the drift there, as
-    `stochastic_heun` does at t = 1; `solve` refuses it where it sees the times.
+    Where sigma is zero there is no score, unless sigma' is infinite there: let g vanish there, or
+    take no step that calls the drift there, as `stochastic_heun` does at t = 1. `solve` refuses it
+    where it sees the times, and the drift is NaN where it does not.
 
     Args:
-        velocity: the flow's field `(t, x, args) -> u`.
-        schedule: the one under which it is the velocity, such as `fj.CondOT()`.
+        v: the flow's velocity, which knows its schedule.
         diffusion: g, in units of the state per square root of time: a number, or a function
             `t -> scalar`. The noise is g itself, not `sqrt(2) g`. A function that is a pytree,
             such as `fj.memoryless(schedule)`, keeps its arrays as leaves.
@@ -62,28 +65,23 @@ def with_noise(
             then or later are those of the flow. `ts[-2]` makes the last step noise-free.
 
     Returns:
-        The SDE. It keeps the arrays of the velocity, the schedule, and of g and noise_until as
-        leaves.
+        The SDE. It keeps the arrays of the velocity, and of g and noise_until as leaves. Its drift
+        has the `Velocity` as `.velocity`.
 
     Raises:
-        TypeError: velocity is not a plain field or is known to be no velocity, schedule is not a
-            schedule, or diffusion or noise_until is neither a number nor (for diffusion) a
-            function of t alone.
-        ValueError: velocity holds another schedule, or g is a negative number; when it is called,
-            g is not a scalar, or the velocity is unlike x; in `solve`, times leave [0, 1], or a
-            step calls the drift at t = 1 where g is not zero and there is no score. Values are
-            looked at only where they are not traced.
+        TypeError: v is not a `Velocity`, or diffusion or noise_until is neither a number nor (for
+            diffusion) a function of t alone.
+        ValueError: v is of coupled pairs, which have no score, g is negative or not finite, or
+            noise_until is not from 0 to 1; when it is called, g is not a scalar, or the model's
+            output is unlike x; in `solve`, times leave [0, 1], or a step calls the drift where g is
+            not zero and there is no score. Values are looked at only where they are not traced.
 
     Example:
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
-        >>> target, schedule, ts = (
-        ...     fj.Gaussian(jnp.array([3.0]), 0.5),
-        ...     fj.CondOT(),
-        ...     fj.uniform_grid(50),
-        ... )
-        >>> sde = fj.with_noise(target.velocity(schedule), schedule, 1.0, noise_until=ts[-2])
+        >>> target, ts = fj.Gaussian(jnp.array([3.0]), 0.5), fj.uniform_grid(50)
+        >>> sde = fj.with_noise(target.velocity(fj.CondOT()), 1.0, noise_until=ts[-2])
         >>> keys = jax.random.split(jax.random.key(0), 1000)
         >>> x0 = jax.random.normal(jax.random.key(1), (1000, 1))
         >>> x1 = jax.vmap(lambda x, key: fj.solve(sde, x, ts, key=key))(x0, keys)
@@ -95,15 +93,16 @@ def with_noise(
         6.S184), 2025, arXiv 2506.02070, theorem 13 (SDE extension trick); Albergo, Boffi,
         Vanden-Eijnden, "Stochastic interpolants", 2023, arXiv 2303.08797, corollary 18.
     """
-    check_velocity(callable_field(velocity, "velocity"), "velocity")
-    check_same(velocity, checked_schedule(schedule), "velocity", "with_noise was given")
-    amount = ScalarFunction(diffusion, "diffusion")
-    if not callable(diffusion):
-        require(lambda g: g >= 0, diffusion, message="diffusion must not be negative")
+    if as_velocity(v, "with_noise").coupled:
+        refuse_coupled("with_noise")
+    amount = ScalarFunction(diffusion, "diffusion", least=0.0)
     if noise_until is not None:
-        noise_until = jnp.asarray(number(noise_until, "noise_until"))
+        noise_until = number(noise_until, "noise_until")
+        message = "noise_until must be a time from 0 to 1"
+        require(lambda t: 0 <= t <= 1, noise_until, message=message)
+        noise_until = jnp.asarray(noise_until)
     noise = _Noise(amount, noise_until)
-    return SDE(_Drift(velocity, schedule, noise), noise)
+    return SDE(_Drift(v, noise, _domain(v, noise)), noise)
 
 
 def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]:
@@ -127,7 +126,8 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
 
     Raises:
         TypeError: schedule is not a schedule, or start is not a number.
-        ValueError: start is not from 0 to below 1.
+        ValueError: start is not from 0 to below 1, or is 0 where alpha is 0 at t = 0. A start that
+            is traced is not looked at: g is then infinite there.
 
     Example:
         >>> import flowjax as fj
@@ -142,7 +142,11 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
     """
     start = number(start, "start")
     require(lambda start: 0 <= start < 1, start, message="start must be from 0 to below 1")
-    return _Memoryless(checked_schedule(schedule), start)
+    g = _Memoryless(checked_schedule(schedule), start)
+    at_start = _check.concrete(lambda: g(0.0))
+    if at_start is not None and not np.isfinite(at_start):
+        raise ValueError(f"start must be above 0 under {schedule}, where g is infinite at t = 0.")
+    return g
 
 
 class _Memoryless(eqx.Module):
@@ -153,7 +157,9 @@ class _Memoryless(eqx.Module):
         t = time(t)
         t = clip(t, jnp.asarray(self.start, t.dtype))
         path = path_at(self.schedule, t, t.dtype)
-        return root(quotient(2 * score_denominator(path), path.alpha))
+        infinite = path.alpha == 0
+        g_squared = 2 * score_denominator(path) / jnp.where(infinite, 1, path.alpha)
+        return jnp.where(infinite, jnp.inf, root(g_squared))
 
 
 class _Noise(eqx.Module):
@@ -171,31 +177,48 @@ class _Noise(eqx.Module):
 
 
 class _Drift(eqx.Module):
-    velocity: Callable[..., Any]
-    schedule: Any
+    """The drift `u + g^2 / 2 score`, by one call of the model."""
+
+    gives = "drift"
+    velocity: Velocity
     noise: _Noise
+    domain: Domain = eqx.field(static=True)
 
     def __call__(self, t: ArrayLike, x: Any, args: Any) -> Any:
-        x = _check.state(x, "x")
-        u = _check.alike(self.velocity(t, x, args), x, "the velocity's output")
-        g = self.noise(t, x, args)
+        path, x, value = self.velocity.prediction(t, x, args)
+        g, predicts = self.noise(t, x, args), self.velocity.predicts
 
-        def drift(path: PathPoint, x: Array, u: Array) -> Array:
-            return u + g.astype(x.dtype) ** 2 / 2 * score_from("velocity", path, x, u)
+        def drift(path: PathPoint, x: Array, value: Array) -> Array:
+            u = velocity_from(predicts, path, x, value)
+            half = jnp.asarray(g, x.dtype) ** 2 / 2
+            # Where there is no noise it need not be determined.
+            return u + half * score_from(predicts, path, x, value, unless=half == 0)
 
-        return on_leaves(drift, path_at(self.schedule, t, widest(x)), x, u)
+        return on_leaves(drift, path, x, value)
 
-    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
-        """Refuses times that the schedule does not have, and what the velocity refuses."""
-        _check.within_schedule(ts)
-        check_end(self.schedule, called)
-        _check.times_of(self.velocity, ts, called)
-        if called.max() == 1 and missing_at(1.0, self.schedule, "velocity", "score"):
-            g = _check.concrete(lambda: self.noise(1.0, None, None))
-            if g is not None and float(g) > 0:
-                raise ValueError(
-                    f"the score does not exist at t = 1, where sigma = 0, and the step calls the "
-                    f"drift there with g = {float(g):g}: let g vanish there, give with_noise "
-                    f"noise_until=ts[-2], or take a step that calls the drift at its start alone, "
-                    f"such as euler_maruyama."
-                )
+    @property
+    def model(self) -> Callable[..., Any]:
+        """The model inside."""
+        return self.velocity.model
+
+    def with_model(self, model: Callable[..., Any]) -> "_Drift":
+        """The drift of another model."""
+        return _Drift(self.velocity.with_model(model), self.noise, self.domain)
+
+
+def _domain(v: Velocity, noise: _Noise) -> Domain:
+    """Where the drift is determined: the velocity, and the score unless there is no noise."""
+
+    def why(t: float, of_velocity: str) -> str:
+        missing = lacks(t, v.schedule, v.predicts, "score")
+        if of_velocity or not missing:
+            return of_velocity
+        g = _check.concrete(lambda: noise(t, None, None))
+        if g is None or float(g) == 0:
+            return ""
+        return (
+            f"the score is not determined at t = {t:g}, where {missing} and g is not 0 (let g "
+            f"vanish there, or give with_noise noise_until=ts[-2])"
+        )
+
+    return Domain(why(0.0, v.domain.at_start), why(1.0, v.domain.at_end))

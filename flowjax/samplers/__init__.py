@@ -7,6 +7,7 @@ from flowjax.samplers.edm import edm_heun as edm_heun
 from flowjax.samplers.first_order import ancestral as ancestral
 from flowjax.samplers.first_order import ddim as ddim
 from flowjax.samplers.first_order import exponential_euler as exponential_euler
+from flowjax.samplers.first_order import stochastic_ddim as stochastic_ddim
 from flowjax.samplers.unipc import unipc as unipc
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "dpmpp_2m_sde",
     "edm_heun",
     "exponential_euler",
+    "stochastic_ddim",
     "unipc",
 ]

@@ -2,16 +2,14 @@
 
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from flowjax import _check
-from flowjax._numerics import quotient, widest
+from flowjax._numerics import quotient, weighted, widest
 from flowjax._types import Field, Scalar, State
-from flowjax.samplers._scheduled import combined
 from flowjax.solver import Stepper
 
 
@@ -65,7 +63,7 @@ def adams(order: int = 4) -> Stepper:
         2305.14267 (pairs).
     """
     order = _check.positive_int(order, "order")
-    return Stepper(_Start(order), _Adams())
+    return Stepper(_Start(order), _adams, one_way=True)
 
 
 class _Memory(NamedTuple):
@@ -83,45 +81,35 @@ class _Memory(NamedTuple):
     """Whether they have been."""
 
 
-class _Adams(eqx.Module):
-    """The step of `adams`."""
+def _adams(
+    field: Field,
+    t0: Scalar,
+    t1: Scalar,
+    x: State,
+    args: Any,
+    dw: None = None,
+    memory: Any = None,
+) -> tuple[State, Any]:
+    velocity = field(t0, x, args)
+    t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
+    one = jnp.ones_like(t0)
+    corrected = weighted(x, (one, memory.uncorrected), (memory.weight, velocity))
 
-    def check_times(self, ts: np.ndarray) -> None:
-        """Refuses times that go forth and back: it would extrapolate from what lies ahead."""
-        _check.one_way(ts)
+    velocities = (velocity, *memory.velocities)
+    times = jnp.concatenate([t0[None], memory.times])
+    # Of two velocities at one time, after a step of no length, the later counts.
+    present = jnp.concatenate([jnp.array([True]), memory.present & (memory.times != t0)])
+    predictor = _integrals(t0, t1, times, present)
+    x1 = weighted(x, (one, corrected), *zip(predictor, velocities, strict=True))
 
-    def __call__(
-        self,
-        field: Field,
-        t0: Scalar,
-        t1: Scalar,
-        x: State,
-        args: Any,
-        dw: None = None,
-        memory: Any = None,
-    ) -> tuple[State, Any]:
-        velocity = field(t0, x, args)
-        t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
-        one = jnp.ones_like(t0)
-        corrected = combined(x, (one, memory.uncorrected), (memory.weight, velocity))
-
-        velocities = (velocity, *memory.velocities)
-        times = jnp.concatenate([t0[None], memory.times])
-        # Of two velocities at one time, after a step of no length, the later counts.
-        present = jnp.concatenate([jnp.array([True]), memory.present & (memory.times != t0)])
-        predictor = _integrals(t0, t1, times, present)
-        x1 = combined(x, (one, corrected), *zip(predictor, velocities, strict=True))
-
-        corrector = _integrals(
-            *(t0, t1),
-            times=jnp.concatenate([t1[None], times]),
-            present=jnp.concatenate([(t1 != t0)[None], present]),
-        )
-        uncorrected = combined(x, (one, corrected), *zip(corrector[1:], velocities, strict=True))
-        kept = len(memory.velocities)
-        return x1, _Memory(
-            uncorrected, corrector[0], velocities[:kept], times[:kept], present[:kept]
-        )
+    corrector = _integrals(
+        *(t0, t1),
+        times=jnp.concatenate([t1[None], times]),
+        present=jnp.concatenate([(t1 != t0)[None], present]),
+    )
+    uncorrected = weighted(x, (one, corrected), *zip(corrector[1:], velocities, strict=True))
+    kept = len(memory.velocities)
+    return x1, _Memory(uncorrected, corrector[0], velocities[:kept], times[:kept], present[:kept])
 
 
 def _integrals(t0: Array, t1: Array, times: Array, present: Array) -> Array:

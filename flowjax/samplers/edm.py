@@ -3,31 +3,26 @@
 import math
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from flowjax._check import static_number
-from flowjax._numerics import quotient, widest
-from flowjax._types import Field, Scalar, State
-from flowjax.samplers._scheduled import (
-    Scheduled,
-    combined,
-    interval,
-    noise_weight,
-    predicted,
-)
-from flowjax.schedules import EDM
-from flowjax.schedules.schedule import checked_schedule
+from flowjax._numerics import plus, quotient, weighted, widest
+from flowjax._types import Scalar, State
+from flowjax.fields import Velocity
+from flowjax.samplers._scheduled import interval, noise_weight
+from flowjax.schedules.point import path_at
+from flowjax.solver.stepper import facts
 
 
 def edm_heun(
-    schedule: Any = EDM(),
     *,
     churn: float = 0.0,
     s_noise: float = 1.0,
     s_tmin: float = 0.0,
     s_tmax: float = math.inf,
-) -> Scheduled:
+) -> Any:
     r"""EDM's sampler: Heun's method in the noise level, order 2, two field calls a step.
 
     In EDM's variables, the state $\hat x = x / \alpha$ and the noise level
@@ -50,8 +45,6 @@ def edm_heun(
     own at t = 0.
 
     Args:
-        schedule: the schedule of the velocity field to be solved; with churn it needs `log_snr` and
-            its inverse `time_at`.
         churn: S_churn / N of the paper, for N steps; a static number. 0 is no noise: the step then
             needs no key.
         s_noise: the standard deviation of the noise that is added.
@@ -59,22 +52,22 @@ def edm_heun(
         s_tmax: the highest.
 
     Returns:
-        The step, for `solve` with a velocity field, and with a key if churn is not 0. Times lie
-        within [0, 1].
+        The step, for `solve` with a `Velocity`, and with a key if churn is not 0. Times lie within
+        [0, 1].
 
     Raises:
-        TypeError: schedule is not a schedule, or another argument is no static number.
-        ValueError: an argument is negative, or s_tmin is above s_tmax; in `solve`, the field is
-            seen to belong to another schedule, or times leave [0, 1] or go forth and back.
+        TypeError: an argument is no static number.
+        ValueError: an argument is negative, or s_tmin is above s_tmax; in `solve`, times leave
+            [0, 1] or go forth and back.
 
     Example:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
         >>> schedule = fj.EDM(sigma_max=80.0)
-        >>> velocity = fj.Gaussian(jnp.zeros(2), 0.5).velocity(schedule)
+        >>> v = fj.Gaussian(jnp.zeros(2), 0.5).velocity(schedule)
         >>> ts = fj.karras_grid(100, schedule)
         >>> x0 = jnp.array([80.0, -40.0])  # 80 standard normal numbers
-        >>> x1 = fj.solve(velocity, x0, ts, step=fj.edm_heun(schedule))
+        >>> x1 = fj.solve(v, x0, ts, step=fj.edm_heun())
         >>> print(f"{x1[0]:.2f} {x1[1]:.2f}")  # 0.5 / 80 x0
         0.50 -0.25
 
@@ -82,68 +75,65 @@ def edm_heun(
         Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based generative
         models", 2022, arXiv 2206.00364, Algorithms 1 (churn = 0) and 2.
     """
-    schedule = checked_schedule(schedule)
     churn, s_noise = _not_negative(churn, "churn"), _not_negative(s_noise, "s_noise")
     s_tmin, s_tmax = _not_negative(s_tmin, "s_tmin"), _not_negative(s_tmax, "s_tmax")
     if s_tmin > s_tmax:
         raise ValueError(f"s_tmin must not be above s_tmax, got {s_tmin} and {s_tmax}.")
     if churn == 0:
-        return _EDMHeun(schedule)
-    checked_schedule(schedule)
-    return _ChurnedEDMHeun(schedule, min(churn, math.sqrt(2) - 1), s_noise, s_tmin, s_tmax)
+        return _edm_heun
+    return _ChurnedEDMHeun(min(churn, math.sqrt(2) - 1), s_noise, s_tmin, s_tmax)
 
 
-class _EDMHeun(Scheduled):
-    """The step of `edm_heun` without churn: Algorithm 1."""
+@facts(reads="velocity", one_way=True)
+def _edm_heun(
+    field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None
+) -> State:
+    """The step of `edm_heun` without churn: lines 4 to 8 of Algorithm 1."""
+    i = interval(field.schedule, t0, t1, x)
+    data, noise = field.data_and_noise(t0, x, args)
+    x1 = weighted(x, (i.a1, data), (i.s1, noise))
+    half = (i.s1 - quotient(i.a1 * i.s0, i.a0)) / 2
 
-    def __call__(
-        self, field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None
-    ) -> State:
-        return _heun(self.schedule, field, t0, t1, x, args)
+    def corrected(x1: State) -> State:
+        _, noise1 = field.data_and_noise(t1, x1, args)
+        return plus(x1, (half, noise1), (-half, noise))
+
+    # A branch, not a choice between two results: where it is not taken the field is not called.
+    return jax.lax.cond((i.a0 > 0) & (i.s1 > 0), corrected, lambda x1: x1, x1)
 
 
-class _ChurnedEDMHeun(Scheduled):
+class _ChurnedEDMHeun(eqx.Module):
     """The step of `edm_heun` with churn: Algorithm 2."""
 
+    reads = "velocity"
+    one_way = True
     gamma: float
     s_noise: float
     s_tmin: float
     s_tmax: float
 
     def __call__(
-        self, field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State
+        self, field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State
     ) -> State:
+        schedule = field.schedule
         t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
-        a0, s0 = self.schedule(t0)
-        level = quotient(s0, a0)
-        raised = (a0 > 0) & (s0 > 0) & (self.s_tmin <= level) & (level <= self.s_tmax)
+        start = path_at(schedule, t0, t0.dtype)
+        level = quotient(start.sigma, start.alpha)
+        raised = (start.alpha > 0) & (start.sigma > 0)
+        raised &= (self.s_tmin <= level) & (level <= self.s_tmax)
         # A step of no length has no noise to add either.
         raised &= t1 > t0
-        log_snr = jnp.where(raised, self.schedule.log_snr(jnp.where(raised, t0, 0.5)), 0)
-        raised_time = self.schedule.time_at(log_snr - 2 * math.log1p(self.gamma))
+        log_snr = jnp.where(raised, schedule.log_snr(jnp.where(raised, t0, 0.5)), 0)
+        raised_time = schedule.time_at(log_snr - 2 * math.log1p(self.gamma))
         t_hat = jnp.where(raised, jnp.minimum(raised_time, t0), t0)
 
         # Line 6 in the state's own scale, with e^{-h} = sigma_0 / sigma_hat from t_hat to t0.
-        i = interval(self.schedule, t_hat, t0, x)
-        kept, scale = jnp.where(raised, i.decay, 1), jnp.where(raised, quotient(i.a0, a0), 1)
+        i = interval(schedule, t_hat, t0, x)
+        kept = jnp.where(raised, i.decay, 1)
+        scale = jnp.where(raised, quotient(i.a0, start.alpha), 1)
         fresh = self.s_noise * noise_weight((1 - kept) * (1 + kept), t0, t1)
-        x_hat = combined(x, (scale, x), (i.s0 * fresh, dw))
-        return _heun(self.schedule, field, t_hat, t1, x_hat, args)
-
-
-def _heun(schedule: Any, field: Field, t0: Scalar, t1: Scalar, x: State, args: Any) -> State:
-    """Lines 4 to 8 of Algorithm 1."""
-    i = interval(schedule, t0, t1, x)
-    data, noise = predicted(field, t0, x, args, i.start, "edm_heun")
-    x1 = combined(x, (i.a1, data), (i.s1, noise))
-    half = (i.s1 - quotient(i.a1 * i.s0, i.a0)) / 2
-
-    def corrected(x1: State) -> State:
-        _, noise1 = predicted(field, t1, x1, args, i.end, "edm_heun")
-        return combined(x, (jnp.ones_like(half), x1), (half, noise1), (-half, noise))
-
-    # A branch, not a choice between two results: where it is not taken the field is not called.
-    return jax.lax.cond((i.a0 > 0) & (i.s1 > 0), corrected, lambda x1: x1, x1)
+        x_hat = weighted(x, (scale, x), (i.s0 * fresh, dw))
+        return _edm_heun(field, t_hat, t1, x_hat, args)
 
 
 def _not_negative(value: Any, name: str) -> float:

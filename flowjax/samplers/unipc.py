@@ -1,19 +1,44 @@
 """UniPC of order 2: a predictor and a corrector for one field call a step."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax._numerics import quotient, widest
-from flowjax._types import Field, Scalar, State
-from flowjax.samplers._scheduled import Scheduled, combined, interval, predicted
-from flowjax.schedules.schedule import checked_schedule
+from flowjax._numerics import plus, quotient, weighted, widest
+from flowjax._types import Scalar, State
+from flowjax.fields import Velocity
+from flowjax.samplers._scheduled import extrapolation, interval
 from flowjax.solver import Stepper
 
 
-def unipc(schedule: Any) -> Stepper:
+class _Memory(NamedTuple):
+    """What the step before leaves: its correction but for the new D, and its own D and 1/h."""
+
+    uncorrected: State
+    weight: Array
+    data: State
+    inverse_h: Array
+
+
+def _nothing_to_correct(field: Velocity, t0: Scalar, x0: State, args: Any) -> _Memory:
+    """The memory before the first step: x0 is what it is, and D_{-1} weighs nothing."""
+    zero = jnp.zeros((), widest(x0))
+    return _Memory(x0, zero, jax.tree.map(jnp.zeros_like, x0), zero)
+
+
+@partial(Stepper, _nothing_to_correct, one_way=True, reads="velocity")
+def unipc(
+    field: Velocity,
+    t0: Scalar,
+    t1: Scalar,
+    x: State,
+    args: Any,
+    dw: None = None,
+    memory: Any = None,
+) -> tuple[State, Any]:
     r"""UniPC of order 2 in data prediction (the variant B_2): one field call a step.
 
     From the corrected state $x_0^c$ the predictor UniP-2 gives the next one, where the field is
@@ -30,27 +55,18 @@ def unipc(schedule: Any) -> Stepper:
 
     (b_k is the mean of $u^k$ over the step, u from 0 to 1, under the weight $e^{hu}$.) D_1 is the
     evaluation that the next step makes anyway, so the correction is made at its start, and the
-    last state is the predictor's. On the first step, and where the step before came from alpha = 0,
-    both have order 1: without D_{-1} and with rho_2 = 1/2. So has the predictor on a step to
-    sigma = 0. The states of `trajectory` are the predictor's.
+    last state and those of `trajectory` are the predictor's. On the first step, and where the step
+    before came from an end of the schedule, both have order 1: without D_{-1} and with
+    rho_2 = 1/2. Backward, where the weight e^{hu} is that of the noise, the correction is then
+    $\tfrac12 (\sigma_1 - \alpha_1 \sigma_0 / \alpha_0)(E_1 - E_0)$ instead, as in `edm_heun`. The
+    predictor has order 1 where `dpmpp_2m` has.
 
-    Args:
-        schedule: the schedule of the velocity field to be solved.
-
-    Returns:
-        The method, for `solve` with a velocity field. Times lie within [0, 1].
-
-    Raises:
-        TypeError: schedule is not a schedule; in `solve`, if the field is known to be no velocity.
-        ValueError: in `solve`, if the field is seen to belong to another schedule, or times leave
-            [0, 1] or go forth and back.
+    It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.
 
     Example:
         >>> import flowjax as fj
-        >>> schedule = fj.CondOT()
-        >>> velocity = fj.Gaussian(0.0, 0.5).velocity(schedule)
-        >>> step = fj.unipc(schedule)
-        >>> print(f"{fj.solve(velocity, 1.0, fj.uniform_grid(50), step=step):.3f}")  # 0.5 x0
+        >>> v = fj.Gaussian(0.0, 0.5).velocity(fj.CondOT())
+        >>> print(f"{fj.solve(v, 1.0, fj.uniform_grid(50), step=fj.unipc):.3f}")  # 0.5 x0
         0.501
 
     References:
@@ -58,54 +74,26 @@ def unipc(schedule: Any) -> Stepper:
         sampling of diffusion models", 2023, arXiv 2302.04867: the multistep UniP-2 and UniC-2 of
         its appendix on data prediction, with B_2.
     """
-    return Stepper(_nothing_to_correct, _UniPC(checked_schedule(schedule)))
+    i = interval(field.schedule, t0, t1, x)
+    data, noise = field.data_and_noise(t0, x, args)
+    uncorrected, weight, previous, inverse_h = memory
+    corrected = plus(uncorrected, (weight, data))
 
+    # The step of ddim from the corrected state, to which data and noise do not belong.
+    shrink = quotient(i.s1, i.s0)
+    base = ((i.a1, data), (i.s1, noise), (shrink, corrected), (-shrink, x))
+    c = i.gain * extrapolation(i.h, inverse_h) / 2
+    x1 = weighted(x, *base, (c, data), (-c, previous))
 
-class _Memory(NamedTuple):
-    """What the step before leaves: its correction but for the new D, and its own D and 1/h."""
-
-    uncorrected: State
-    weight: Array
-    data: State
-    inverse_h: Array
-
-
-class _UniPC(Scheduled):
-    """The step of `unipc`."""
-
-    def __call__(
-        self,
-        field: Field,
-        t0: Scalar,
-        t1: Scalar,
-        x: State,
-        args: Any,
-        dw: None = None,
-        memory: Any = None,
-    ) -> tuple[State, Any]:
-        i = interval(self.schedule, t0, t1, x)
-        data, noise = predicted(field, t0, x, args, i.start, "unipc")
-        uncorrected, weight, previous, inverse_h = memory
-        corrected = combined(x, (jnp.ones_like(weight), uncorrected), (weight, data))
-
-        # The step of ddim from the corrected state, to which data and noise do not belong.
-        shrink = quotient(i.s1, i.s0)
-        base = ((i.a1, data), (i.s1, noise), (shrink, corrected), (-shrink, x))
-        q = i.h * inverse_h
-        half = i.gain * q / 2
-        x1 = combined(x, *base, (half, data), (-half, previous))
-
-        grown = quotient(jnp.ones_like(q), 1 - i.decay)
-        b1 = grown - i.inverse_h
-        b2 = grown - 2 * b1 * i.inverse_h
-        # rho_1 / r and rho_2, with r = -1/q.
-        of_previous = -i.gain * q**2 * (b1 - b2) / (1 + q)
-        of_next = i.gain * jnp.where(q > 0, (b1 + q * b2) / (1 + q), 0.5)
-        rest = combined(x, *base, (of_previous, previous), (-of_previous - of_next, data))
-        return x1, _Memory(rest, of_next, data, i.inverse_h)
-
-
-def _nothing_to_correct(field: Field, t0: Scalar, x0: State, args: Any) -> _Memory:
-    """The memory before the first step: x0 is what it is, and D_{-1} weighs nothing."""
-    zero = jnp.zeros((), widest(x0))
-    return _Memory(x0, zero, jax.tree.map(jnp.zeros_like, x0), zero)
+    q = i.h * inverse_h
+    whole = quotient(jnp.ones_like(q), 1 - i.decay)
+    b1 = whole - i.inverse_h
+    b2 = whole - 2 * b1 * i.inverse_h
+    # rho_1 / r and rho_2, with r = -1/q.
+    of_previous = -i.gain * q**2 * (b1 - b2) / (1 + q)
+    # Without D_{-1} half of D_1 - D_0 or, backward, of E_1 - E_0, which is -a1 / s1 times that.
+    of_noise = quotient(i.a1 * i.s0, i.a0) - i.s1
+    first = jnp.where(t1 > t0, i.gain, quotient(i.a1 * of_noise, i.s1)) / 2
+    of_next = jnp.where(q > 0, i.gain * (b1 + q * b2) / (1 + q), first)
+    rest = weighted(x, *base, (of_previous, previous), (-of_previous - of_next, data))
+    return x1, _Memory(rest, of_next, data, i.inverse_h)

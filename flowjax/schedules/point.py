@@ -47,15 +47,15 @@ def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
     return PathPoint(*(jnp.asarray(value).astype(dtype) for value in values))
 
 
-def check_end(schedule: Any, called: np.ndarray) -> None:
-    """Refuses a call at t = 1 where a schedule of the user's own does not tell sigma sigma'."""
-    # Of the type first: those of flowjax all know it.
-    if called.max() < 1 or isinstance(schedule, ExactEnds):
-        return
+def unknown_rate(schedule: Any) -> str:
+    """Why the velocity of a known target is not known at t = 1; empty if it is."""
+    # Those of flowjax all know the rate.
+    if isinstance(schedule, ExactEnds):
+        return ""
     rate = _check.concrete(lambda: schedule.half_variance_rate(jnp.ones(())))
-    if rate is not None and np.isnan(rate):
-        raise ValueError(
-            f"the schedule {schedule!r} has no known rate of sigma at t = 1, where the field is "
-            f"called: give it variance(t), sigma squared, instead of sigma(t), or a method "
-            f"half_variance_rate(t), half the rate of that; or end the grid earlier."
-        )
+    if rate is None or not np.isnan(rate):
+        return ""
+    return (
+        f"the schedule {schedule!r} has no known rate of sigma at t = 1 (give it variance(t), "
+        f"sigma squared, or half_variance_rate(t), half the rate of that)"
+    )

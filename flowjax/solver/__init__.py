@@ -3,11 +3,12 @@
 from flowjax.solver.adjoints import Checkpointed, Direct, Truncated
 from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen
 from flowjax.solver.finite import check_finite
-from flowjax.solver.loop import solve, trajectory
 from flowjax.solver.ode_steps import euler, heun, midpoint, rk4
 from flowjax.solver.reversible import Reversible, reversible_heun
-from flowjax.solver.sde_steps import SDE, euler_maruyama, milstein, stochastic_heun
-from flowjax.solver.stepper import Stepper, check_call, needs_noise
+from flowjax.solver.sde import SDE
+from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.stepper import Stepper
+from flowjax.solver.views import solve, trajectory
 
 __all__ = [
     "SDE",
@@ -18,7 +19,6 @@ __all__ = [
     "Truncated",
     "brownian_increments",
     "brownian_path",
-    "check_call",
     "check_finite",
     "coarsen",
     "euler",
@@ -26,7 +26,6 @@ __all__ = [
     "heun",
     "midpoint",
     "milstein",
-    "needs_noise",
     "reversible_heun",
     "rk4",
     "solve",

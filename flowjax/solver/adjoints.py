@@ -5,6 +5,7 @@ the steps xs from the carry (x, memory) and returns the last carry and, unless `
 the states after every `every`-th step. `Steps` is what it does that with.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,27 +16,7 @@ from jaxtyping import PyTree
 
 from flowjax import _check
 from flowjax.solver.blocks import Intervals, length_near, scan_in_blocks
-
-
-class Steps(NamedTuple):
-    """The steps of a solve.
-
-    Args:
-        run: ``(carry, xs, wrap, record) -> (carry, states)`` takes the consecutive steps xs, each
-            of them a function wrapped by `wrap`, and records the state after each if `record`.
-        one: ``(carry, x, backward) -> carry`` takes one step, or the step over the same interval
-            and increment from its end to its start.
-        block: how many steps `run` prefers to take at once, for the sake of the noise.
-        symmetric: whether the step backward undoes the step; see `Stepper`.
-        noisy: whether the steps take Brownian increments.
-    """
-
-    run: Callable[[PyTree, PyTree, Callable, bool], tuple[PyTree, PyTree]]
-    one: Callable[[PyTree, PyTree, bool], PyTree]
-    block: int
-    symmetric: bool
-    noisy: bool
-
+from flowjax.solver.loop import Steps
 
 # One state per step is stored for up to so many steps, or while all of them take up to so many
 # bytes; beyond, the states are stored in two levels, which costs another forward pass. What a
@@ -91,7 +72,9 @@ class Checkpointed(NamedTuple):
             size = sum(leaf.nbytes for leaf in jax.tree.leaves(carry))
             length = n
             if n > _FEW_STEPS and n * size > _FEW_BYTES:
-                length = max(2 * length_near(math.isqrt(n) // 2, -(-n // 2)), min(steps.block, n))
+                length = max(
+                    2 * length_near(math.isqrt(n) // 2, -(-n // 2)), min(steps.block(n), n)
+                )
         else:
             length = -(-n // _check.count(self.segments, n, "segments", "the number of steps"))
         if every is not None:
@@ -99,7 +82,7 @@ class Checkpointed(NamedTuple):
         # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
         # is jitted in place of that, so that the jaxpr has one size whatever n is.)
         wrap = _remat if length < n else jax.jit
-        segment = wrap(lambda carry, xs: steps.run(carry, xs, _remat, False))
+        segment = wrap(functools.partial(steps.run, wrap=_remat, record=False))
         return scan_in_blocks(segment, carry, xs, length)
 
 
@@ -123,7 +106,7 @@ class Direct(NamedTuple):
         """Runs the loop; see the module."""
         if every is not None:
             return _recorded(steps, carry, xs, every, _plain)
-        return steps.run(carry, xs, _plain, False)
+        return steps.run(carry, xs, wrap=_plain, record=False)
 
 
 class Truncated(NamedTuple):
@@ -187,10 +170,10 @@ def _recorded(
 ) -> tuple[PyTree, PyTree]:
     """The states after every `every`-th step; the steps between two of them are wrapped as one."""
     if every == 1:
-        return steps.run(carry, xs, wrap, True)
+        return steps.run(carry, xs, wrap=wrap, record=True)
 
     def block(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-        carry, _ = steps.run(carry, xs, wrap, False)
+        carry, _ = steps.run(carry, xs, wrap=wrap, record=False)
         x, _ = carry
         return carry, jax.tree.map(lambda leaf: leaf[None], x)
 

@@ -6,8 +6,9 @@ nothing is registered.
 
 from typing import Any
 
-from flowjax._numerics import leafwise
+from flowjax._numerics import plus
 from flowjax._types import Field, Scalar, State
+from flowjax.solver.stepper import facts
 
 
 def euler(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None) -> State:
@@ -34,10 +35,10 @@ def euler(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = 
     References:
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 1.
     """
-    h = t1 - t0
-    return leafwise(lambda h, x, u: x + h * u, h, x, field(t0, x, args))
+    return plus(x, (t1 - t0, field(t0, x, args)))
 
 
+@facts(calls_end=True)
 def heun(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None) -> State:
     r"""Heun's method (the explicit trapezoidal rule): order 2, two field calls.
 
@@ -65,8 +66,8 @@ def heun(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = N
     """
     h = t1 - t0
     k1 = field(t0, x, args)
-    k2 = field(t1, leafwise(lambda h, x, k1: x + h * k1, h, x, k1), args)
-    return leafwise(lambda h, x, k1, k2: x + h / 2 * (k1 + k2), h, x, k1, k2)
+    k2 = field(t1, plus(x, (h, k1)), args)
+    return plus(x, (h / 2, k1), (h / 2, k2))
 
 
 def midpoint(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None) -> State:
@@ -95,10 +96,11 @@ def midpoint(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None
     """
     h = t1 - t0
     k1 = field(t0, x, args)
-    k2 = field(t0 + h / 2, leafwise(lambda h, x, k1: x + h / 2 * k1, h, x, k1), args)
-    return leafwise(lambda h, x, k2: x + h * k2, h, x, k2)
+    k2 = field(t0 + h / 2, plus(x, (h / 2, k1)), args)
+    return plus(x, (h, k2))
 
 
+@facts(calls_end=True)
 def rk4(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None) -> State:
     r"""The classical Runge-Kutta method: order 4, four field calls.
 
@@ -128,11 +130,8 @@ def rk4(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = No
         Hairer, Norsett, Wanner (1993), "Solving Ordinary Differential Equations I", table II.1.2.
     """
     h = t1 - t0
-    middle = t0 + h / 2
     k1 = field(t0, x, args)
-    k2 = field(middle, leafwise(lambda h, x, k1: x + h / 2 * k1, h, x, k1), args)
-    k3 = field(middle, leafwise(lambda h, x, k2: x + h / 2 * k2, h, x, k2), args)
-    k4 = field(t1, leafwise(lambda h, x, k3: x + h * k3, h, x, k3), args)
-    return leafwise(
-        lambda h, x, k1, k2, k3, k4: x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), h, x, k1, k2, k3, k4
-    )
+    k2 = field(t0 + h / 2, plus(x, (h / 2, k1)), args)
+    k3 = field(t0 + h / 2, plus(x, (h / 2, k2)), args)
+    k4 = field(t1, plus(x, (h, k3)), args)
+    return plus(x, (h / 6, k1), (h / 3, k2), (h / 3, k3), (h / 6, k4))

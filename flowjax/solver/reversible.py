@@ -12,9 +12,9 @@ from jaxtyping import PyTree
 
 from flowjax._numerics import leafwise
 from flowjax._types import Scalar, State
-from flowjax.solver.adjoints import Steps
 from flowjax.solver.blocks import Intervals, scan_in_blocks
-from flowjax.solver.sde_steps import diffusion_of, fields_of
+from flowjax.solver.loop import Steps
+from flowjax.solver.sde import diffusion_of, fields_of
 from flowjax.solver.stepper import Stepper
 
 
@@ -212,7 +212,7 @@ def _step_heun(
     return x, (y, f1, g1)
 
 
-reversible_heun = Stepper(_init_heun, _step_heun, symmetric=True)
+reversible_heun = Stepper(_init_heun, _step_heun, symmetric=True, calls_end=True)
 r"""Reversible Heun for a Stratonovich SDE: symmetric, strong order 1/2 (1 for additive noise).
 
 $$\hat X_{n+1} = 2 X_n - \hat X_n + h f_n + g_n \odot dW, \qquad

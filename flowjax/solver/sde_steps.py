@@ -4,40 +4,18 @@ An SDE step is ``(sde, t0, t1, x, args, dw) -> x``: it asks for the Brownian inc
 `dw` no default. Any function of that form is a method; nothing is registered.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-from flowjax._numerics import leafwise
+from flowjax._numerics import plus
 from flowjax._types import Field, Scalar, State
-
-
-class SDE(NamedTuple):
-    r"""A stochastic differential equation, as its two fields.
-
-    $$dX_t = f(t, X_t)\,dt + g(t, X_t) \odot dW_t$$
-
-    Whether it is read as Ito's or Stratonovich's is the step's affair (`euler_maruyama` and
-    `milstein` are Ito, `stochastic_heun` is Stratonovich); for a diffusion that does not depend
-    on x the two are the same.
-
-    Args:
-        drift: field f, ``(t, x, args) -> dx`` with the state's structure, shapes and dtypes.
-        diffusion: field g, ``(t, x, args) -> g``: a scalar for all elements, or the state's
-            structure with leaves that are scalars or have the state's shapes. It multiplies
-            the Brownian increment elementwise.
-
-    Example:
-        >>> import flowjax as fj
-        >>> brownian_motion = fj.SDE(lambda t, x, args: 0 * x, lambda t, x, args: 1.0)
-
-    References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
-    """
-
-    drift: Field
-    diffusion: Field
+from flowjax.solver.sde import SDE, diffusion_of, fields_of
+from flowjax.solver.stepper import facts
 
 
 def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
@@ -69,9 +47,8 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         Maruyama (1955), "Continuous Markov processes and stochastic equations".
     """
     drift, diffusion = fields_of(sde, "euler_maruyama")
-    h = t1 - t0
     f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
-    return leafwise(lambda h, x, f, g, dw: x + h * f + g * dw, h, x, f, g, dw)
+    return plus(x, (t1 - t0, f), (g, dw))
 
 
 def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
@@ -80,7 +57,7 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
     $$X_{t+h} = X + h f + g \odot dW + \tfrac12\, g\, \partial_x g \odot (dW^2 - h)$$
 
     with f and g at (t, X). The noise must be diagonal: element i of g depends on element i of x
-    alone (not checked). The derivative is taken forward through the diffusion.
+    alone, or it is refused. The derivative is taken forward through the diffusion.
 
     Args:
         sde: drift f and diffusion g.
@@ -107,15 +84,16 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
         Kloeden, Platen (1992), "Numerical Solution of SDEs", equation 10.3.1.
     """
     drift, diffusion = fields_of(sde, "milstein")
-    h = t1 - t0
     f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
+    _refuse_mixing(diffusion, t0, x, args)
     _, g_dg = jax.jvp(lambda x: diffusion_of(diffusion, t0, x, args), (x,), (g,))
-    return leafwise(
-        lambda h, x, f, g, g_dg, dw: x + h * f + g * dw + g_dg * (dw * dw - h) / 2,
-        *(h, x, f, g, g_dg, dw),
-    )
+    # Where g is 0 so is its product with a derivative, also one that is infinite there.
+    g_dg = jax.tree.map(lambda g, g_dg: jnp.where((g == 0) & ~jnp.isfinite(g_dg), 0, g_dg), g, g_dg)
+    square = jax.tree.map(lambda dw: (dw * dw - jnp.asarray(t1 - t0, dw.dtype)) / 2, dw)
+    return plus(x, (t1 - t0, f), (g, dw), (g_dg, square))
 
 
+@facts(calls_end=True)
 def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""Heun's method for a Stratonovich SDE: strong order 1 for diagonal noise.
 
@@ -151,28 +129,48 @@ def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: S
     drift, diffusion = fields_of(sde, "stochastic_heun")
     h = t1 - t0
     f0, g0 = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
-    y = leafwise(lambda h, x, f, g, dw: x + h * f + g * dw, h, x, f0, g0, dw)
+    y = plus(x, (h, f0), (g0, dw))
     f1, g1 = drift(t1, y, args), diffusion_of(diffusion, t1, y, args)
-    return leafwise(
-        lambda h, x, f0, f1, g0, g1, dw: x + h / 2 * (f0 + f1) + (g0 + g1) / 2 * dw,
-        *(h, x, f0, f1, g0, g1, dw),
-    )
+    half = jax.tree.map(lambda dw: dw / 2, dw)
+    return plus(x, (h / 2, f0), (h / 2, f1), (g0, half), (g1, half))
 
 
-def diffusion_of(field: Field, t: Scalar, x: State, args: Any) -> State:
-    """The diffusion at x, with the state's structure, shapes and dtypes."""
-    g = field(t, x, args)
-    if jax.tree.structure(g) != jax.tree.structure(x):
-        g = jax.tree.map(lambda _: g, x)
-    return jax.tree.map(
-        lambda leaf, value: jnp.broadcast_to(jnp.asarray(value, leaf.dtype), leaf.shape), x, g
-    )
+def _refuse_mixing(diffusion: Field, t: Scalar, x: State, args: Any) -> None:
+    """Refuses a diffusion of which an element depends on another element of the state.
 
+    That is seen when it is traced, from its derivative J at random numbers in place of those that
+    are traced: J is diagonal if J v = v J 1 for a random v.
+    """
+    if sum(leaf.size for leaf in jax.tree.leaves(x)) < 2:
+        return
+    random = np.random.default_rng(0)
 
-def fields_of(sde: Any, step: str) -> SDE:
-    """The two fields, refused if `sde` is not an SDE."""
-    if not isinstance(sde, SDE):
-        raise TypeError(
-            f"{step} is a step for an SDE: it needs an SDE(drift, diffusion), got a plain field."
-        )
-    return sde
+    def known(leaf: Any) -> Any:
+        if not isinstance(leaf, Tracer) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return jnp.asarray(random.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+
+    def products(x: State, t: Scalar, args: Any) -> tuple[State, State, State]:
+        def g(x: State) -> State:
+            return diffusion_of(diffusion, t, x, args)
+
+        ones = jax.tree.map(jnp.ones_like, x)
+        v = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), leaf.dtype), x)
+        return v, jax.jvp(g, (x,), (v,))[1], jax.jvp(g, (x,), (ones,))[1]
+
+    try:
+        closed = eqx.filter_closure_convert(products, x, t, args)
+        with jax.ensure_compile_time_eval():
+            closed, inputs = jax.tree.map(known, (closed, (x, t, args)))
+            leaves = [map(np.asarray, jax.tree.leaves(tree)) for tree in closed(*inputs)]
+    # What cannot be computed here and now, such as a sum over a named axis, is not looked at.
+    except Exception:
+        return
+    for v, of_v, of_ones in zip(*leaves, strict=True):
+        largest = np.max(np.abs(of_v) + np.abs(v * of_ones), initial=0.0)
+        if np.any(np.abs(of_v - v * of_ones) > 1e-2 * largest):
+            raise ValueError(
+                "milstein needs diagonal noise: element i of the diffusion must depend on element "
+                "i of the state alone. For noise that mixes them take euler_maruyama, or "
+                "stochastic_heun for a Stratonovich SDE."
+            )

@@ -1,14 +1,12 @@
-"""What a method is to the loop: a `Stepper`, which a plain step is lifted to."""
+"""What a method is to the loop: a step, or a `Stepper` if it remembers, and the facts about it.
+
+A fact is an attribute: of a step that is a plain function, of the class of one that is a record, or
+a field of a `Stepper`. Whoever wants to know asks `fact`; nothing is registered.
+"""
 
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
-from jax.core import Tracer
-
-from flowjax.solver.ode_steps import euler, heun, rk4
-from flowjax.solver.sde_steps import SDE, euler_maruyama, stochastic_heun
 
 
 class Stepper(NamedTuple):
@@ -23,6 +21,14 @@ class Stepper(NamedTuple):
         symmetric: whether the step over (t1, t0) with -dw, given what the step over (t0, t1) with
             dw returned, gives back what that was given: x and memory, up to rounding. Such a
             method can be solved backward, as `Reversible` does.
+        calls_end: whether it calls the field at the end of its interval, t1, too.
+        one_way: whether the times must not go forth and back, as where it extrapolates from the
+            steps before.
+        reads: what it asks of the field: "" for any, "velocity" for a `Velocity` (with its
+            schedule and its `data_and_noise`), "with_noise" for an SDE made by `with_noise`.
+        noisy: whether it takes Brownian increments. None: as the signature of `step` says.
+
+    A plain step has the last five too, as attributes: ``my_step.calls_end = True``.
 
     Example:
         The two-step Adams-Bashforth method, which starts with an Euler step:
@@ -43,24 +49,29 @@ class Stepper(NamedTuple):
     init: Callable[..., Any]
     step: Callable[..., Any]
     symmetric: bool = False
+    calls_end: bool = False
+    one_way: bool = False
+    reads: str = ""
+    noisy: bool | None = None
 
 
-def as_stepper(step: Any, sde: bool) -> tuple[Stepper, bool]:
-    """The method as a `Stepper`, and whether it asks for Brownian increments."""
-    if step is None:
-        step = euler_maruyama if sde else euler
-    noisy = needs_noise(step, sde)
-    function = _function(step)
-    name = getattr(function, "__name__", repr(function))
-    if sde and not noisy:
-        raise TypeError(
-            f"step {name} is for an ODE: it takes no Brownian increment (dw has a default). "
-            f"For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw required; for "
-            f"one of with_noise there is exponential_euler too."
-        )
-    if isinstance(step, Stepper):
-        return step, noisy
-    return Stepper(lambda *_: None, lambda *a: (step(*a[:6]), None)), noisy
+_NOT_SAID = {"symmetric": False, "calls_end": False, "one_way": False, "reads": "", "noisy": None}
+
+
+def fact(step: Any, name: str) -> Any:
+    """A fact about a step, or what holds for one that does not say."""
+    return getattr(step, name, _NOT_SAID[name])
+
+
+def facts(**said: Any) -> Callable[[Any], Any]:
+    """Says facts about the function that it decorates."""
+
+    def say(step: Any) -> Any:
+        for name, value in said.items():
+            setattr(step, name, value)
+        return step
+
+    return say
 
 
 def needs_noise(step: Any, sde: bool) -> bool:
@@ -68,51 +79,17 @@ def needs_noise(step: Any, sde: bool) -> bool:
 
     A step that takes ``*args`` does not say; then `sde`, whether it is given an SDE, decides.
     """
-    remembers, function = isinstance(step, Stepper), _function(step)
-    if not callable(function):
-        raise TypeError(f"step must be a function or a Stepper, got {step!r}.")
+    if fact(step, "noisy") is not None:
+        return bool(fact(step, "noisy"))
+    remembers = isinstance(step, Stepper)
+    function = step.step if remembers else step
     parameters = list(inspect.signature(function).parameters.values())
     if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
         return sde
     if len(parameters) < 6 + remembers:
         form = "(field, t0, t1, x, args, dw" + (", memory)" if remembers else ")")
-        raise TypeError(f"step must take {form}, got {[p.name for p in parameters]}.")
+        raise TypeError(
+            f"step must take {form}, got one that takes {[p.name for p in parameters]}: what makes "
+            f"a step is called first, as in step=fj.adams()."
+        )
     return parameters[5].default is inspect.Parameter.empty
-
-
-def check_call(field_or_sde: Any, step: Any, ts: Any) -> None:
-    """Lets a field (or the drift of an SDE) and a step refuse each other, and the times.
-
-    A step that has the method ``check_field(field)`` is shown the field, and one that has
-    ``check_times(ts)`` the times. A field that has ``check_times(ts, called)`` is shown them too,
-    and those among them at which the step calls it for certain. Times that are traced are not.
-    """
-    field = field_or_sde.drift if isinstance(field_or_sde, SDE) else field_or_sde
-    function = _function(step)
-    # Of the types: to bind a method of an equinox.Module takes longer than to run it.
-    of_field: Any = type(field)
-    of_step: Any = type(function)
-    if hasattr(of_step, "check_field"):
-        of_step.check_field(function, field)
-    by_step, by_field = hasattr(of_step, "check_times"), hasattr(of_field, "check_times")
-    if not (by_step or by_field) or isinstance(ts, Tracer):
-        return
-    times = np.asarray(ts).reshape(-1)
-    if times.size < 2:  # which the loop refuses
-        return
-    if by_step:
-        of_step.check_times(function, times)
-    if by_field:
-        of_field.check_times(field, times, times if _calls_at_the_end(step) else times[:-1])
-
-
-def _calls_at_the_end(step: Any) -> bool:
-    """Whether a step is known to call the field at the end of its interval too."""
-    if isinstance(step, Stepper):
-        # A step that is itself backward does at one end what it does at the other.
-        return step.symmetric
-    return step is heun or step is rk4 or step is stochastic_heun
-
-
-def _function(step: Any) -> Any:
-    return step.step if isinstance(step, Stepper) else step

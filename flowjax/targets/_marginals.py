@@ -1,53 +1,62 @@
 """What the targets share: the two fields of their marginals."""
 
+import dataclasses
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._numerics import computing_dtype
-from flowjax.schedules.point import check_end, path_at
+from flowjax._types import Domain
+from flowjax.fields.velocity import Velocity, velocity
+from flowjax.schedules.point import path_at, unknown_rate
+from flowjax.schedules.schedule import checked_schedule
 
 Target = TypeVar("Target", bound=eqx.Module)
 
 
-class MarginalVelocity(eqx.Module):
-    """The field of a target's marginal velocity under a schedule."""
+class _Marginal(eqx.Module):
+    """The model inside a target's velocity: it predicts the velocity, and knows the pair too."""
 
+    gives = "velocity"
     target: Any
     schedule: Any
 
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
+        return self._on_path("_velocity_on", t, x)
+
+    def data_and_noise(self, t: ArrayLike, x: ArrayLike, args: Any) -> tuple[Array, Array]:
+        """The expected data and noise, at both ends of every schedule too."""
+        return self._on_path("_pair_on", t, x)
+
+    def _on_path(self, method: str, t: ArrayLike, x: ArrayLike) -> Any:
         x = one_sample(x, self.target.shape)
         dtype = computing_dtype(x.dtype)
         path = path_at(self.schedule, t, dtype)
-        velocity = widened(self.target, dtype)._velocity_on(path, x.astype(dtype))
-        return velocity.astype(x.dtype)
+        value = getattr(widened(self.target, dtype), method)(path, x.astype(dtype))
+        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), value)
 
-    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
-        """Refuses times that the schedule does not have."""
-        _check.within_schedule(ts)
-        check_end(self.schedule, called)
+
+def marginal_velocity(target: Any, schedule: Any) -> Velocity:
+    """The velocity of a target's marginals."""
+    v = velocity(_Marginal(target, checked_schedule(schedule)), schedule)
+    return dataclasses.replace(v, domain=Domain("", unknown_rate(schedule)))
 
 
 class MarginalScore(eqx.Module):
     """The field of a target's marginal score under a schedule."""
 
     gives = "score"
+    domain = Domain()
     target: Any
     schedule: Any
 
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
         x = one_sample(x, self.target.shape)
         return widened(self.target, x.dtype).marginal(self.schedule, t).score(x)
-
-    def check_times(self, ts: np.ndarray, called: np.ndarray) -> None:
-        """Refuses times that the schedule does not have."""
-        _check.within_schedule(ts)
 
 
 def widened(target: Target, dtype: Any) -> Target:

@@ -14,12 +14,13 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._numerics import quotient
+from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import broadcasts_to, concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
     MarginalScore,
-    MarginalVelocity,
+    marginal_velocity,
     one_sample,
     widened,
 )
@@ -51,9 +52,9 @@ class Gaussian(eqx.Module):
 
     Raises:
         TypeError: mean or cov_or_std does not hold real numbers.
-        ValueError: cov_or_std does not fit mean, a standard deviation is negative, or a
-            covariance is not symmetric and positive definite. Values are looked at only where
-            they are not traced.
+        ValueError: cov_or_std does not fit mean, a number is not finite, a standard deviation is
+            negative, or a covariance is not symmetric and positive definite. Values are looked at
+            only where they are not traced.
 
     Example:
         >>> import jax
@@ -200,17 +201,17 @@ class Gaussian(eqx.Module):
         mean = path.alpha * wide.mean
         return Gaussian(mean.astype(self.mean.dtype), scale.astype(self.mean.dtype))
 
-    def velocity(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
+    def velocity(self, schedule: Any) -> Velocity:
         """The velocity field that carries noise at t = 0 to this Gaussian at t = 1.
 
         Args:
-            schedule: such as `fj.CondOT()`, with `schedule(t)` and `schedule.rates(t)`.
+            schedule: such as `fj.CondOT()`.
 
         Returns:
-            A field `(t, x, args) -> u_t(x)` for one sample x of mean's shape, in x's dtype;
-            args is not used.
+            A `Velocity` `(t, x, args) -> u_t(x)` for one sample x of mean's shape, in x's
+            dtype; args is not used.
         """
-        return MarginalVelocity(self, checked_schedule(schedule))
+        return marginal_velocity(self, schedule)
 
     def marginal_score(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
         """The score of the marginal at each time, `grad_x log p_t(x)`.
@@ -239,6 +240,19 @@ class Gaussian(eqx.Module):
             stretch = growth * matmul(self.covariance, whitened)
             stretch = stretch + path.half_variance_rate * whitened
         return path.alpha_rate * self.mean + stretch
+
+    def _pair_on(self, path: PathPoint, x: Array) -> tuple[Array, Array]:
+        """The expected data and noise at one point of a path."""
+        displacement = x - path.alpha * self.mean
+        if self.std is not None:
+            variance = jnp.broadcast_to(self.std**2, self.shape)
+            whitened = quotient(displacement, path.alpha**2 * variance + path.variance)
+            spread = variance * whitened
+        else:
+            assert self.covariance is not None
+            whitened = solve(self._path_covariance(path), displacement)
+            spread = matmul(self.covariance, whitened)
+        return self.mean + path.alpha * spread, path.sigma * whitened
 
     def _full_std(self) -> Array:
         assert self.std is not None

@@ -11,12 +11,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
+from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
     MarginalScore,
-    MarginalVelocity,
+    marginal_velocity,
     one_sample,
     widened,
 )
@@ -54,9 +55,9 @@ class GaussianMixture(eqx.Module):
     Raises:
         TypeError: an argument does not hold real numbers, or not exactly one of stds and
             covariances is given.
-        ValueError: the shapes do not fit, a weight or a standard deviation is negative, all
-            weights are zero, or a covariance is not symmetric and positive definite. Values are
-            looked at only where they are not traced.
+        ValueError: the shapes do not fit, a number is not finite, a weight or a standard deviation
+            is negative, all weights are zero, or a covariance is not symmetric and positive
+            definite. Values are looked at only where they are not traced.
 
     Example:
         >>> import jax
@@ -208,16 +209,16 @@ class GaussianMixture(eqx.Module):
         marginal = wide._on(path_at(checked_schedule(schedule), t, wide.means.dtype))
         return jax.tree.map(lambda leaf: leaf.astype(self.means.dtype), marginal)
 
-    def velocity(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
+    def velocity(self, schedule: Any) -> Velocity:
         """The velocity field that carries noise at t = 0 to this mixture at t = 1.
 
         Args:
-            schedule: such as `fj.CondOT()`, with `schedule(t)` and `schedule.rates(t)`.
+            schedule: such as `fj.CondOT()`.
 
         Returns:
-            A field `(t, x, args) -> u_t(x)` for one sample x, in x's dtype; args is not used.
+            A `Velocity` `(t, x, args) -> u_t(x)` for one sample x, in x's dtype; args is not used.
         """
-        return MarginalVelocity(self, checked_schedule(schedule))
+        return marginal_velocity(self, schedule)
 
     def marginal_score(self, schedule: Any) -> Callable[[Any, Any, Any], Array]:
         """The score of the marginal at each time, `grad_x log p_t(x)`.
@@ -236,6 +237,12 @@ class GaussianMixture(eqx.Module):
         components = self._components()
         velocities = jax.vmap(lambda component: component._velocity_on(path, x))(components)
         return self._on(path)._average(x, velocities)
+
+    def _pair_on(self, path: PathPoint, x: Array) -> tuple[Array, Array]:
+        """The expected data and noise at one point of a path."""
+        data, noise = jax.vmap(lambda component: component._pair_on(path, x))(self._components())
+        marginal = self._on(path)
+        return marginal._average(x, data), marginal._average(x, noise)
 
     def _on(self, path: PathPoint) -> "GaussianMixture":
         means = path.alpha * self.means

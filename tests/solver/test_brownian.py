@@ -280,9 +280,11 @@ def sum_of_noise(sde, t0, t1, x, args, dw):
 
 
 def summed(increments):
-    """Partial sums in the order of the steps, each rounded, from zero."""
+    """Partial sums in the order of the steps, each rounded to at least 32 bits, from zero."""
     dw = np.asarray(increments)
-    return np.add.accumulate(np.concatenate([np.zeros_like(dw[:1]), dw]), axis=0, dtype=dw.dtype)
+    terms = np.concatenate([np.zeros_like(dw[:1]), dw])
+    wide = np.float64 if dw.dtype == np.float64 else np.float32
+    return np.add.accumulate(terms.astype(wide), axis=0, dtype=wide).astype(dw.dtype)
 
 
 BROWNIAN_MOTION = SDE(lambda t, x, args: 0 * x, lambda t, x, args: 1.0)

@@ -1,0 +1,383 @@
+"""The door of a solve: what comes in as one record, and every refusal that a solve makes.
+
+`solve`, `trajectory`, `sample` and the likelihoods all come through here, and all that they know
+of a step or a field they read from its facts (see `stepper` and `Domain`). `admit` looks at what
+only a call can show, the values of the times above all; `validate` at shapes and dtypes, once for
+each compilation; `checked` at what a field returns, when it is traced.
+"""
+
+import weakref
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, PyTree
+
+from flowjax import _check
+from flowjax._numerics import computing_dtype, widest
+from flowjax._types import Domain, State
+from flowjax.solver.compiled import Number
+from flowjax.solver.sde import SDE
+from flowjax.solver.stepper import Stepper, fact, needs_noise
+
+
+class Problem(NamedTuple):
+    """The arguments of a solve; see `solve`."""
+
+    field: Any
+    x0: Any
+    ts: Any
+    args: Any = None
+    step: Any = None
+    key: Any = None
+    increments: Any = None
+    adjoint: Any = None
+
+
+def admit(problem: Problem) -> Problem:
+    """The problem with its times, floats and NumPy numbers as arrays, refused by what they are."""
+    ts = problem.ts if isinstance(problem.ts, jax.Array) else _check.as_times(problem.ts)
+    check_pair(problem.field, problem.step)
+    check_times(ts, problem.field, problem.step, drawn=problem.key is not None)
+    return problem._replace(ts=ts, x0=traced(problem.x0), args=traced(problem.args))
+
+
+def traced(tree: Any) -> Any:
+    """`tree` with every Python float traced, so that a new value of it compiles nothing."""
+    if tree is None or isinstance(tree, jax.Array):
+        return tree
+    return jax.tree.map(
+        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
+    )
+
+
+# --- a step and a field ---------------------------------------------------------------------------
+
+_STEPS = (
+    "fj.euler, heun, midpoint, rk4, adams(), ddim, dpmpp_2m, unipc or edm_heun() for a field; "
+    "fj.euler_maruyama, milstein, stochastic_heun, reversible_heun or exponential_euler for an SDE"
+)
+
+
+def check_pair(field: Any, step: Any) -> None:
+    """Refuses a field of another kind than the step reads, and what is no step."""
+    if step is None:
+        return
+    if isinstance(step, type) or not (isinstance(step, Stepper) or callable(step)):
+        raise TypeError(f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.")
+    reads = fact(step, "reads")
+    if reads == "velocity":
+        field = as_velocity(field, f"step {name_of(step)}")
+        if field.coupled and needs_noise(step, False):
+            refuse_coupled(f"step {name_of(step)}")
+    elif reads == "with_noise":
+        # The drift of such an SDE knows the noise, which is the diffusion.
+        noise = getattr(field.drift, "noise", None) if isinstance(field, SDE) else None
+        if noise is None or type(noise) is not type(field.diffusion):
+            raise TypeError(
+                f"step {name_of(step)} needs an SDE made by fj.with_noise(velocity, diffusion), "
+                f"got {described(field)}."
+            )
+
+
+def as_velocity(field: Any, who: str) -> Any:
+    """The field, refused unless it is a `Velocity`, which knows its schedule."""
+    if not hasattr(type(field), "data_and_noise"):
+        raise TypeError(
+            f"{who} needs a fj.Velocity, which knows its schedule, got {described(field)}: make "
+            f"one by fj.velocity(model, schedule, predicts=...) or target.velocity(schedule)."
+        )
+    return field
+
+
+def as_plain_field(field: Any, name: str) -> Any:
+    """The field, refused if it is an SDE, not callable or known to be no velocity."""
+    wrong = isinstance(field, (SDE, type)) or not callable(field)
+    if wrong or getattr(type(field), "gives", "velocity") != "velocity":
+        raise TypeError(
+            f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
+            f"{described(field)}."
+        )
+    return field
+
+
+def refuse_coupled(who: str) -> None:
+    """Refuses a velocity of coupled pairs where its score is needed."""
+    raise ValueError(
+        f"{who} needs the score, which a velocity of coupled pairs does not determine: X_0 is not "
+        f"independent of X_1, or not Gaussian. Sample its flow, by a step without noise."
+    )
+
+
+def described(field: Any) -> str:
+    """What a field is, in words."""
+    if isinstance(field, SDE):
+        return "an SDE"
+    gives = getattr(type(field), "gives", None)
+    if gives is not None:
+        return f"a field of the {gives}"
+    return f"a plain function, {name_of(field)}" if callable(field) else repr(field)
+
+
+def name_of(step: Any) -> str:
+    """A step's or field's name."""
+    function = step.step if isinstance(step, Stepper) else step
+    return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")
+
+
+# --- the times ------------------------------------------------------------------------------------
+
+
+class _Grid(NamedTuple):
+    """What is to be known of a grid's values: which way it goes, and its bounds."""
+
+    rises: bool
+    falls: bool
+    low: float
+    high: float
+    starts_low: float
+    """The least of the times at which a step begins."""
+    starts_high: float
+
+
+# While a grid lives: to look at it again would take a third of the time of a short solve.
+_grids: dict[int, tuple[Any, _Grid]] = {}
+
+
+def _grid(ts: Any) -> _Grid | None:
+    """The facts of a grid; None if its values are not known, or it is none."""
+    if isinstance(ts, Tracer):
+        return None
+    number = id(ts)
+    found = _grids.get(number)
+    if found is not None and found[0]() is ts:
+        return found[1]
+    if ts.size < 2 or not jnp.issubdtype(ts.dtype, jnp.floating):
+        return None
+    times = np.asarray(ts).astype(float).reshape(-1)
+    steps, starts = times[1:] - times[:-1], times[:-1]
+    grid = _Grid(
+        bool(not (steps < 0).any()),
+        bool(not (steps > 0).any()),
+        *(float(f(part)) for part in (times, starts) for f in (np.min, np.max)),
+    )
+    _grids[number] = weakref.ref(ts, lambda _: _grids.pop(number, None)), grid
+    return grid
+
+
+def check_times(ts: Any, field: Any, step: Any, *, drawn: bool) -> None:
+    """Refuses times that noise, the step or the field do not have, where they are not traced."""
+    grid = _grid(ts)
+    if grid is None:
+        return
+    if drawn and not grid.rises:
+        raise ValueError(
+            "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
+            "Write the reverse-time SDE on an increasing grid instead, or give increments."
+        )
+    if fact(step, "one_way") and not (grid.rises or grid.falls):
+        raise ValueError(f"ts must go one way, up or down, for this step, got {ts}.")
+    domain = domain_of(field, fact(step, "reads"))
+    if domain is None:
+        return
+    # Negated, because NaN is in no order.
+    if not (grid.low >= 0 and grid.high <= 1):
+        raise ValueError(
+            f"ts must lie within [0, 1], the times of a schedule (0 is noise, 1 is data), got "
+            f"times from {grid.low:g} to {grid.high:g}."
+        )
+    low, high = grid.starts_low, grid.starts_high
+    if fact(step, "calls_end"):
+        low, high = grid.low, grid.high
+    if domain.at_start and low == 0:
+        raise ValueError(
+            f"{domain.at_start}, and the step calls it there: start the grid later, as by "
+            f"fj.uniform_grid(n, 1e-3) or fj.karras_grid(n, schedule)."
+        )
+    if domain.at_end and high == 1:
+        raise ValueError(
+            f"{domain.at_end}, and the step calls it there: end the grid earlier, as by "
+            f"fj.uniform_grid(n, 0.0, 0.995), or, to go forward, take a step that calls the field "
+            f"at its start alone, such as fj.ddim."
+        )
+
+
+def domain_of(field: Any, reads: str = "") -> Domain | None:
+    """The domain of what a step reads of a field; None if it says nothing of one."""
+    if isinstance(field, SDE):
+        field = field.drift
+        if reads == "with_noise":
+            field = field.velocity
+    domain = getattr(field, "pair_domain" if reads else "domain", None)
+    return domain if isinstance(domain, Domain) else None
+
+
+def check_from_noise(ts: Any, field: Any) -> None:
+    """Refuses a grid towards noise where samples are drawn by a schedule."""
+    grid = _grid(ts)
+    if grid is not None and domain_of(field) is not None and not grid.rises:
+        raise ValueError(
+            f"ts must not decrease where samples are drawn by a schedule: t = 0 is noise, which "
+            f"init draws, and t = 1 is data, got times from {ts[0]!s} to {ts[-1]!s}. To take "
+            f"data back to noise, use solve."
+        )
+
+
+# --- shapes, dtypes and noise, once for each compilation ------------------------------------------
+
+
+def validate(problem: Problem) -> tuple[Problem, bool]:
+    """The problem with its state and times as arrays, and whether its step takes noise."""
+    sde, step = isinstance(problem.field, SDE), problem.step
+    x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
+    ts = as_precise(ts, x0)
+    noisy = needs_noise(step, sde)
+    if sde and not noisy:
+        raise TypeError(
+            f"step {name_of(step)} is for an ODE: it takes no Brownian increment (dw has a "
+            f"default). For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw "
+            f"required; for one of with_noise there is exponential_euler too."
+        )
+    _check_noise(noisy, sde, problem.key, problem.increments)
+    adjoint = problem.adjoint
+    if isinstance(adjoint, type) or not hasattr(adjoint, "scan"):
+        raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
+    increments = problem.increments
+    if increments is not None:
+        increments = _increments_of(increments, x0, ts.shape[0] - 1)
+    return problem._replace(x0=x0, ts=ts, increments=increments), noisy
+
+
+def as_precise(ts: Array, x: PyTree) -> Array:
+    """The times, at least as precise as the state: differences of them are taken in its dtype."""
+    dtype = widest(x)
+    return ts if jnp.finfo(ts.dtype).bits >= jnp.finfo(dtype).bits else ts.astype(dtype)
+
+
+def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:
+    """Noise where the step asks for it, from one source, and none where it does not."""
+    if key is not None and increments is not None:
+        raise ValueError("key and increments were both given: one path needs just one of them.")
+    if key is None and increments is None:
+        if noisy and sde:
+            raise ValueError("an SDE needs its noise: give key (one JAX key) or increments.")
+        if noisy:
+            raise TypeError(
+                "the step asks for Brownian increments, as a step for an SDE does, but was given "
+                "a plain field and neither key nor increments."
+            )
+    elif not noisy:
+        given = "key" if increments is None else "increments"
+        raise ValueError(f"{given} was given, but this ODE step draws no noise: leave it out.")
+    if key is not None:
+        _check.single_key(key)
+
+
+def _increments_of(increments: PyTree, x: PyTree, steps: int) -> PyTree[Array]:
+    """Brownian increments as arrays: leaves of shape (steps, *leaf.shape), the state's dtypes."""
+    for name, got, want in _check.paired(increments, x, "increments"):
+        shape = (steps, *want.shape)
+        if jnp.shape(got) != shape or jnp.result_type(got) != want.dtype:
+            raise ValueError(
+                f"{name} must have shape {shape} and dtype {want.dtype} (one increment for each "
+                f"of the {steps} steps), got shape {jnp.shape(got)} and dtype "
+                f"{jnp.result_type(got)}."
+            )
+    return jax.tree.map(jnp.asarray, increments)
+
+
+# --- what a field and a step return ---------------------------------------------------------------
+
+
+def checked(field: Any, like: State) -> Any:
+    """The field or SDE that refuses an output unlike the state, and in all else is itself.
+
+    It is given states in the dtype they are computed in, and shows the field those of `like`.
+    """
+    if isinstance(field, SDE):
+        drift, diffusion = _checked(field.drift, like, "drift"), field.diffusion
+        return SDE(drift, _Checked(_callable(diffusion, "diffusion"), like, "diffusion"))
+    return _checked(field, like, "field")
+
+
+def _checked(field: Any, like: State, name: str) -> Any:
+    # What is made of a model looks at its own output.
+    if hasattr(type(field), "with_model"):
+        return field.with_model(_Checked(field.model, like, "model"))
+    return _Checked(_callable(field, name), like, name)
+
+
+def _callable(field: Any, name: str) -> Any:
+    if isinstance(field, (tuple, list)):
+        raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
+    return _check.function(field, name, "(t, x, args) -> dx")
+
+
+class _Checked(eqx.Module):
+    """A field whose output is looked at; whatever else it is asked for, it is the field."""
+
+    _field: Any
+    _like: Any
+    _name: str
+
+    def __call__(self, t: Any, x: State, args: Any) -> Any:
+        # The time has the state's precision, so that it does not promote what it multiplies.
+        t = jnp.asarray(t, widest(x))
+        seen = narrow(x, self._like)
+        out, name = self._field(t, seen, args), f"{self._name} output"
+        if self._name == "diffusion":
+            return _diffusion_output(out, seen, name)
+        return wide(_check.alike(out, seen, name))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._field, name)
+
+
+def wide(x: State) -> State:
+    """The state in the dtypes that it is computed in."""
+    return jax.tree.map(lambda leaf: leaf.astype(computing_dtype(leaf.dtype)), x)
+
+
+def narrow(x: State, like: State) -> State:
+    """The state in the dtypes of another."""
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, like)
+
+
+def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
+    """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
+    one_scalar = _check.is_leaf(out) and jnp.shape(out) == ()
+    spread = jax.tree.map(lambda _: out, x) if one_scalar else out
+    for leaf_name, got, want in _check.paired(spread, x, name):
+        if jnp.shape(got) not in ((), want.shape) or not _check.is_floating(got):
+            raise ValueError(
+                f"{leaf_name} must be a real scalar or have the state's shape {want.shape} "
+                f"(it multiplies dW elementwise), got shape {jnp.shape(got)} and dtype "
+                f"{jnp.result_type(got)}."
+            )
+    return out
+
+
+def next_state(out: PyTree, x: PyTree) -> PyTree[Array]:
+    """A step's output in the state's dtypes, refused if its structure or shapes differ."""
+    name = "step output"
+    for leaf_name, got, want in _check.paired(out, x, name):
+        if jnp.shape(got) != want.shape or not _check.is_floating(got):
+            raise ValueError(
+                f"{leaf_name} must be real and have shape {want.shape} like the state, "
+                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
+            )
+    return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+
+
+def as_memory(memory: PyTree, before: PyTree = None) -> PyTree[Array]:
+    """A method's memory as arrays, in the dtypes that it had before."""
+    if before is None:
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), memory)
+    pairs = _check.paired(memory, before, "the step's memory", "its earlier")
+    leaves = [jnp.asarray(leaf, like.dtype) for _, leaf, like in pairs]
+    return jax.tree.unflatten(jax.tree.structure(before), leaves)

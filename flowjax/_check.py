@@ -175,19 +175,6 @@ def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 
 
-def checked_schedule(schedule: Any, *methods: str, name: str = "schedule") -> Any:
-    """The schedule itself, refused unless it has `rates` and the other methods that are named."""
-    methods = ("rates", *methods)
-    complete = callable(schedule) and all(hasattr(schedule, method) for method in methods)
-    if isinstance(schedule, type) or not complete:
-        needs = ", ".join(f"{name}.{method}(...)" for method in methods)
-        raise TypeError(
-            f"{name} must be a schedule such as fj.CondOT(), with {name}(t) and {needs}, "
-            f"got {schedule!r}."
-        )
-    return schedule
-
-
 def elements(x: PyTree[Array], name: str) -> int:
     """How many numbers a state holds, refused if that is none."""
     total = sum(leaf.size for leaf in jax.tree.leaves(x))

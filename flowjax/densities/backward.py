@@ -23,7 +23,8 @@ def log_density(
 ) -> Array:
     """The log density at x, of a field and a step for the pair (x, log volume)."""
     dtype = widest(x)
-    start = (x, jnp.zeros((), dtype))
+    # A zero that lies on the same devices as x.
+    start = (x, jnp.sum(jnp.zeros_like(flat(x, dtype))))
     x0, log_volume = solve(field, start, ts[::-1], args, step=step, adjoint=adjoint)
     value = _check.returned_scalar(init_log_prob(x0), "init_log_prob")
     return jnp.asarray(value, dtype) + log_volume

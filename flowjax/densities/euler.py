@@ -11,7 +11,7 @@ from jax import Array
 from flowjax import _check
 from flowjax._types import Field, Scalar, State
 from flowjax.densities.backward import check_arguments, flat, like, log_density, velocity
-from flowjax.densities.newton import norm, root
+from flowjax.densities.newton import inverse_norm, norm, root
 from flowjax.solver import Checkpointed, euler
 
 
@@ -109,7 +109,7 @@ class _InverseEuler(eqx.Module):
 
         y, jacobian, found = root(residual, end, self.eps)
         sign, log_determinant = jnp.linalg.slogdet(jacobian)
-        rounding = self.eps * (1 + norm(jacobian)) * norm(jnp.linalg.inv(jacobian))
+        rounding = self.eps * (1 + norm(jacobian)) * inverse_norm(jacobian)
         regular = (sign > 0) & (rounding < 0.1)
         # As a factor, NaN reaches the gradient too.
         valid = jnp.where(found & regular, 1.0, jnp.nan).astype(dtype)

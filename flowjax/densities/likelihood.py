@@ -167,17 +167,18 @@ class _WithDivergence(eqx.Module):
 
     def __call__(self, t: Any, state: State, args: Any) -> State:
         x, log_volume = state
-        dtype, d = log_volume.dtype, sum(leaf.size for leaf in jax.tree.leaves(x))
+        dtype = log_volume.dtype
+        ones = jnp.ones_like(flat(x, dtype))
         u, jvp = jax.linearize(lambda x: velocity(self.v, t, x, args), x)
 
         def quadratic_form(v: Array) -> Array:
             return jnp.sum(v * flat(jvp(like(v, x)), dtype))
 
         def diagonal(i: Array) -> Array:
-            return quadratic_form((jnp.arange(d) == i).astype(dtype))
+            return quadratic_form(jnp.where(jnp.arange(ones.size) == i, ones, 0))
 
         if self.probes is None:
-            return u, jnp.sum(_mapped(diagonal, jnp.arange(d)))
+            return u, jnp.sum(_mapped(diagonal, jnp.arange(ones.size)))
         return u, jnp.mean(_mapped(quadratic_form, self.probes))
 
 
@@ -193,4 +194,5 @@ def _probes(divergence: Any, x: State, dtype: Any) -> Array | None:
         raise TypeError(f"divergence must be fj.Exact() or fj.Hutchinson(key), got {divergence!r}.")
     # Those of normals, of which a key of any kind names the same in every batch.
     normals = brownian_increments(divergence.key, np.arange(divergence.probes + 1.0), x)
-    return jnp.where(jax.vmap(lambda v: flat(v, dtype))(normals) < 0, -1.0, 1.0).astype(dtype)
+    ones = jnp.ones_like(flat(x, dtype))
+    return jax.vmap(lambda normal: jnp.where(flat(normal, dtype) < 0, -ones, ones))(normals)

@@ -12,14 +12,10 @@ from flowjax import _check
 from flowjax._check import time
 from flowjax._numerics import quotient, widest
 from flowjax._types import Domain
-from flowjax.fields.predictions import (
-    data_and_noise_from,
-    missing_at,
-    on_leaves,
-    score_from,
-)
-from flowjax.fields.velocity import Velocity, velocity
-from flowjax.schedules.point import PathPoint, path_at
+from flowjax.fields.predictions import on_leaves, score_from
+from flowjax.fields.velocity import Velocity, lacks, velocity
+from flowjax.schedules.point import path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity
 
 
@@ -37,17 +33,18 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
 
     The flows end at the same samples where both schedules reach the ratios of the new one's ends,
     and start at the same noise times `c`. A ratio out of the old schedule's reach is taken to be
-    that of its nearest end. A model of the velocity does not determine the new velocity at t = 0
-    where the old one stands still (`Polynomial(n)` with n > 1), nor at t = 1 where sigma' is
-    infinite in the new schedule alone: there it is NaN, or refused. At a ratio of zero or infinity
-    the derivative in t leaves out that of the old time.
+    that of its nearest end. Where the old model does not determine D at t = 0 (one of the noise
+    under `CondOT`, one of the velocity under `Polynomial(n)` with n > 1), nor does the new one; nor
+    does it determine the velocity at t = 1 where sigma' is infinite in the new schedule and the old
+    model says nothing of the score: there it is NaN, or refused. At a ratio of zero or infinity the
+    derivative in t leaves out that of the old time.
 
     Args:
         v: the velocity under its own schedule.
         new: the schedule to solve on.
 
     Returns:
-        The velocity under the new schedule, of a model that predicts the same as v's.
+        The velocity under the new schedule. Its model predicts the velocity or v.
 
     Raises:
         TypeError: v is not a `Velocity`, or new is not a schedule.
@@ -68,61 +65,68 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
         training change of the scheduler); Karras et al., 2022, arXiv 2206.00364, section 2.
     """
     v = as_velocity(v, "change_schedule")
-    model = _Changed(v, _check.checked_schedule(new, name="new"))
-    changed = velocity(model, new, v.predicts, v.coupled)
-    return (
-        dataclasses.replace(changed, domain=model.domain) if v.predicts == "velocity" else changed
+    model = _Changed(v, checked_schedule(new, name="new"))
+    changed = velocity(model, new, model.predicts, v.coupled)
+    of_pair, of_velocity = _domains(model)
+    return dataclasses.replace(
+        changed,
+        domain=_either(changed.domain, of_velocity),
+        pair_domain=_either(changed.pair_domain, of_pair),
     )
 
 
 class _Changed(eqx.Module):
-    """The model under the new schedule, which predicts what the old one does."""
+    """The model under the new schedule."""
 
     old: Velocity
     new: Any
 
+    @property
+    def predicts(self) -> str:
+        """The velocity or v: what says more, at the ends of the new schedule, than the others."""
+        return "velocity" if self.old.predicts in ("velocity", "score") else "v"
+
     def __call__(self, t: ArrayLike, x: Any, args: Any) -> Any:
         x = _check.state(x, "x")
-        dtype, kind = widest(x), self.old.predicts
-        t = time(t)
-        t = t.astype(jnp.promote_types(t.dtype, dtype))
-        old_time = self.old.schedule.time_at(self.new.log_snr(t))
-        old, new = path_at(self.old.schedule, old_time, dtype), path_at(self.new, t, dtype)
-        by_noise = quotient(old.sigma, new.sigma), quotient(old.alpha, new.alpha)
-        scale = jnp.where(new.sigma > new.alpha, *by_noise)
+        t = time(t).astype(jnp.promote_types(time(t).dtype, widest(x)))
+        old_time, new = self.time_of(t), path_at(self.new, t, widest(x))
+        old = path_at(self.old.schedule, old_time, widest(x))
+        by_noise, by_data = quotient(old.sigma, new.sigma), quotient(old.alpha, new.alpha)
+        scale = jnp.where(new.sigma > new.alpha, by_noise, by_data)
+        x = on_leaves(lambda scale, x: scale * x, scale, x)
+        _, x, value = self.old.prediction(old_time, x, args)
 
-        def out(paths: Any, x: Array, value: Array) -> Array:
+        def out(paths: Any, x: Array, value: Array, data: Array, noise: Array) -> Array:
             old, new, scale = paths
-            if kind in ("data", "noise"):
-                return value
-            if kind == "score":
-                return scale * value
-            data, noise = data_and_noise_from(kind, old, x, value)
-            if kind == "v":
+            if self.predicts == "v":
                 return new.alpha * noise - new.sigma * data
-            return new.alpha_rate * data + _along_noise(new, noise, scale, old, x, value)
+            # Where sigma' is infinite, `sigma' E` is `-sigma sigma'` times the score, which scales.
+            finite = jnp.isfinite(new.sigma_rate)
+            rate = jnp.where(finite, new.sigma_rate, -scale * new.half_variance_rate)
+            score = score_from(self.old.predicts, old, x, value)
+            return new.alpha_rate * data + rate * jnp.where(finite, noise, score)
 
-        x_old = on_leaves(lambda scale, x: scale * x, scale, x)
-        value = _check.alike(self.old.model(old_time, x_old, args), x, "the model's output")
-        return on_leaves(out, (old, new, scale), x_old, value)
+        pair = self.old.pair(old_time, args, old, x, value)
+        return on_leaves(out, (old, new, scale), x, value, *pair)
 
-    @property
-    def domain(self) -> Domain:
-        """Where a model of the velocity determines the new velocity."""
-        old, new = self.old.schedule, self.new
-        ends = _check.concrete(lambda: [old.time_at(new.log_snr(t)) for t in (0.0, 1.0)])
-        if ends is None:
-            return Domain()
-        start = self.old.pair_domain.at_start if float(ends[0]) == 0 else ""
-        no_score = missing_at(1.0, old, "velocity", "score")
-        end = missing_at(1.0, new, "data", "velocity") if no_score and float(ends[1]) == 1 else ""
-        return Domain(start, end and f"the velocity is not determined at t = 1, where {end}")
+    def time_of(self, t: ArrayLike) -> Array:
+        """The time of the old schedule at which the signal-to-noise ratio is that of the new."""
+        return self.old.schedule.time_at(self.new.log_snr(t))
 
 
-def _along_noise(
-    new: PathPoint, noise: Array, scale: Array, old: PathPoint, x: Array, value: Array
-) -> Array:
-    """`sigma' E`; where sigma' is infinite, `-sigma sigma'` times the score, which scales."""
-    finite = jnp.isfinite(new.sigma_rate)
-    by_score = -new.half_variance_rate * scale * score_from("velocity", old, x, value)
-    return jnp.where(finite, jnp.where(finite, new.sigma_rate, 0) * noise, by_score)
+def _domains(model: _Changed) -> tuple[Domain, Domain]:
+    """Where the old model does not determine the new data and noise, and the new velocity."""
+    times = _check.concrete(lambda: [model.time_of(t) for t in (0.0, 1.0)])
+    if times is None:
+        return Domain(), Domain()
+    old = model.old
+    start = old.pair_domain.at_start if float(times[0]) == 0 else ""
+    end = old.pair_domain.at_end if float(times[1]) == 1 else ""
+    no_score = float(times[1]) == 1 and lacks(1.0, old.schedule, old.predicts, "score")
+    missing = lacks(1.0, model.new, "data", "velocity") if no_score else ""
+    of_velocity = missing and f"the velocity is not determined at t = 1, where {missing}"
+    return Domain(start, end), Domain(start, end or of_velocity)
+
+
+def _either(one: Domain, other: Domain) -> Domain:
+    return Domain(one.at_start or other.at_start, one.at_end or other.at_end)

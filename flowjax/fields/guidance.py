@@ -38,9 +38,11 @@ def classifier_free(v: Velocity, scale: ArrayLike | Callable[[Any], Any], null: 
         The guided velocity. It keeps the arrays of v, of null and of scale as leaves.
 
     Raises:
-        TypeError: v is not a `Velocity`, scale is neither a number nor a function, or null is None.
-        ValueError: when it is called: args has another structure or other shapes than null, w is
-            not a scalar, or the model's output is unlike x.
+        TypeError: v is not a `Velocity`, scale is neither a number nor a function of t alone, or
+            null is None.
+        ValueError: scale is not finite (where it is not traced); when it is called: args has
+            another structure or other shapes than null, w is not a scalar, or the model's output
+            is unlike x.
 
     Example:
         >>> import jax.numpy as jnp
@@ -61,7 +63,10 @@ def classifier_free(v: Velocity, scale: ArrayLike | Callable[[Any], Any], null: 
     """
     model = as_velocity(v, "classifier_free").model
     if null is None:
-        raise TypeError("null must be the args that stand for no condition, got None.")
+        raise TypeError(
+            "null must be the args that stand for no condition, such as the label that the model "
+            "was trained with in place of others, got None."
+        )
     return v.with_model(_ClassifierFree(model, ScalarFunction(scale, "scale"), null))
 
 

@@ -14,6 +14,8 @@ from flowjax._numerics import clip, log, widest
 from flowjax._types import Field
 from flowjax.fields.predictions import on_leaves
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
+from flowjax.solver.door import described
 
 # The bounds of ln(sigma / alpha) that a preconditioned network is shown.
 _LOG_NOISE_RANGE = (-10.0, 10.0)
@@ -42,9 +44,10 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
         network's arrays as leaves.
 
     Raises:
-        TypeError: network is not callable, schedule is not a schedule or sigma_data no number.
-        ValueError: sigma_data is not positive, or the network's output is unlike x (when it is
-            called).
+        TypeError: network is not callable or is a field of time already, such as a `Velocity`,
+            schedule is not a schedule, or sigma_data is not a number.
+        ValueError: sigma_data is not positive and finite (where it is not traced), or the network's
+            output is unlike x (when it is called).
 
     Example:
         >>> import jax.numpy as jnp
@@ -60,10 +63,17 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
         models", 2022, arXiv 2206.00364, table 1 and equation 7.
     """
     sigma_data = number(sigma_data, "sigma_data")
-    require(lambda sigma: sigma > 0, sigma_data, message="sigma_data must be positive")
-    return _Preconditioned(
-        _check.function(network, "network"), _check.checked_schedule(schedule), sigma_data
+    require(
+        lambda sigma: 0 < sigma < jnp.inf,
+        sigma_data,
+        message="sigma_data must be positive and finite",
     )
+    if hasattr(type(_check.function(network, "network")), "gives"):
+        raise TypeError(
+            f"network must be a callable (c_noise, x, args), which has no time, got "
+            f"{described(network)}."
+        )
+    return _Preconditioned(network, checked_schedule(schedule), sigma_data)
 
 
 class _Preconditioned(eqx.Module):

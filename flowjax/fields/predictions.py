@@ -15,6 +15,7 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype, quotient, widest
 from flowjax._types import State
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 
 
 def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: str) -> State:
@@ -80,7 +81,7 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     """
     check_name(source, "source")
     check_name(target, "target")
-    _check.checked_schedule(schedule)
+    checked_schedule(schedule)
     x = _check.state(x, "x")
     value = _check.alike(value, x, "value")
     if source == target:

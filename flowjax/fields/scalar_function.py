@@ -1,13 +1,14 @@
 """A number or a function of time, as a function of time."""
 
 import inspect
+import math
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax._check import number
+from flowjax._check import number, require
 
 
 class ScalarFunction(eqx.Module):
@@ -16,28 +17,30 @@ class ScalarFunction(eqx.Module):
     value: Any
     name: str = eqx.field(static=True)
 
-    def __init__(self, value: Any, name: str):
+    def __init__(self, value: Any, name: str, least: float = -math.inf):
         if isinstance(value, type):
             raise TypeError(f"{name} must be a number or a function of t, got {value!r}.")
         if callable(value):
-            _of_time_alone(value, name)
-        self.value = value if callable(value) else jnp.asarray(number(value, name))
-        self.name = name
+            of_one_argument(value, name, "a number or a function of time alone, t -> scalar")
+        else:
+            value = number(value, name)
+            bound = "" if least == -math.inf else f" and at least {least:g}"
+            require(
+                lambda x: math.isfinite(x) and x >= least,
+                value,
+                message=f"{name} must be finite{bound}",
+            )
+            value = jnp.asarray(value)
+        self.value, self.name = value, name
 
     def __call__(self, t: Array) -> Array:
         """The value at time t."""
         value: Any = self.value(t) if callable(self.value) else self.value
-        kind = jnp.result_type(value)
-        real = jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)
-        if jnp.shape(value) != () or not real:
-            raise ValueError(
-                f"{self.name} must be a real scalar at each t, got shape {jnp.shape(value)} and "
-                f"dtype {kind}."
-            )
-        return jnp.asarray(value, t.dtype)
+        return jnp.asarray(number(value, f"{self.name}(t)"), t.dtype)
 
 
-def _of_time_alone(function: Any, name: str) -> None:
+def of_one_argument(function: Any, name: str, wanted: str) -> None:
+    """Refuses a function that cannot be called with one argument, where that can be seen."""
     try:
         signature = inspect.signature(function)
     except ValueError:  # as of some functions written in C
@@ -45,7 +48,4 @@ def _of_time_alone(function: Any, name: str) -> None:
     try:
         signature.bind(0.0)
     except TypeError:
-        raise TypeError(
-            f"{name} must be a number or a function of time alone, t -> scalar, got a function of "
-            f"{signature}."
-        ) from None
+        raise TypeError(f"{name} must be {wanted}, got a function of {signature}.") from None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -11,6 +12,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Domain, Field, State
 from flowjax.fields.predictions import (
+    PREDICTIONS,
     check_name,
     data_and_noise_from,
     missing_at,
@@ -20,7 +22,8 @@ from flowjax.fields.predictions import (
 )
 from flowjax.schedules import Schedule
 from flowjax.schedules.point import path_at
-from flowjax.solver.door import refuse_coupled
+from flowjax.schedules.schedule import checked_schedule
+from flowjax.solver.door import described, refuse_coupled, traced
 
 
 def velocity(
@@ -49,8 +52,8 @@ def velocity(
         differentiate with respect to them, and new values compile nothing.
 
     Raises:
-        TypeError: the model is not callable or is a velocity already, or schedule is not a
-            schedule.
+        TypeError: the model is not callable or is a `Velocity` or a drift already, schedule is not
+            a schedule, or coupled is neither True nor False.
         ValueError: predicts is none of the five names or not what the model is known to give, the
             model was made for another schedule, or a model of the score is said to be coupled.
 
@@ -67,30 +70,33 @@ def velocity(
         Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4.
     """
     check_name(predicts, "predicts")
-    _check.checked_schedule(schedule)
-    if isinstance(model, Velocity):
-        raise TypeError("model is a fj.Velocity already, got it again: take it as it is.")
+    checked_schedule(schedule)
     gives = getattr(type(_check.function(model, "model")), "gives", predicts)
+    if isinstance(model, Velocity) or gives not in PREDICTIONS:
+        raise TypeError(
+            f"model must be a callable (t, x, args) that predicts one of "
+            f"{', '.join(PREDICTIONS)}, got {described(model)}, which is to be taken as it is."
+        )
     if gives != predicts:
         raise ValueError(f"predicts must be {gives!r}, which this model gives, got {predicts!r}.")
     made_for = getattr(model, "schedule", schedule)
+    same = not isinstance(made_for, Schedule) or made_for is schedule
+    same = same or eqx.tree_equal(traced(made_for), traced(schedule))
     # Of two that are traced it cannot be said.
-    same = not isinstance(made_for, Schedule) or eqx.tree_equal(made_for, schedule)
     if not isinstance(same, Tracer) and not same:
-        raise ValueError(f"model was made for the schedule {made_for}, got {schedule}.")
+        raise ValueError(
+            f"schedule must be the one that this model was made for, {made_for}, got {schedule}."
+        )
+    if not isinstance(coupled, bool):
+        raise TypeError(f"coupled must be True or False, got {coupled!r}.")
     if coupled and predicts == "score":
         raise ValueError(
             "coupled must be False for a model of the score: of coupled pairs the score does not "
             "determine the velocity."
         )
-    return Velocity(
-        model,
-        schedule,
-        predicts,
-        bool(coupled),
-        _domain(schedule, predicts, "velocity"),
-        _domain(schedule, predicts, "data", "noise"),
-    )
+    domain = _domain(schedule, predicts, "velocity")
+    pair_domain = _pair_domain(model, schedule, predicts)
+    return Velocity(model, schedule, predicts, coupled, domain, pair_domain)
 
 
 class Velocity(eqx.Module):
@@ -149,18 +155,10 @@ class Velocity(eqx.Module):
             D and E, each like x: `x = alpha D + sigma E` and `u = alpha' D + sigma' E`.
         """
         _refuse(self.pair_domain, t)
-        known = getattr(self.model, "data_and_noise", None)
-        if known is not None:
-            return known(t, x, args)
-        path, x, value = self.prediction(t, x, args)
-        data, noise = (
-            on_leaves(lambda *a: data_and_noise_from(self.predicts, *a)[i], path, x, value)  # noqa: B023
-            for i in (0, 1)
-        )
-        return data, noise
+        return self.pair(t, args, *self.prediction(t, x, args))
 
     def score(self, t: ArrayLike, x: Any, args: Any) -> State:
-        """The score of the marginal, `-E / sigma`.
+        """The score of the marginal, `-E / sigma`; NaN where it is not determined, as at sigma = 0.
 
         Args:
             t: time, a scalar.
@@ -171,10 +169,12 @@ class Velocity(eqx.Module):
             The score, like x.
 
         Raises:
-            ValueError: the velocity is one of coupled pairs.
+            ValueError: the velocity is one of coupled pairs, or does not determine the score at t
+                (where t is not traced).
         """
         if self.coupled:
             refuse_coupled("score")
+        _refuse(_domain(self.schedule, self.predicts, "score"), t)
         path, x, value = self.prediction(t, x, args)
         return on_leaves(lambda *leaves: score_from(self.predicts, *leaves), path, x, value)
 
@@ -187,10 +187,10 @@ class Velocity(eqx.Module):
         Returns:
             The velocity.
         """
-        return Velocity(
-            _check.function(model, "model"),
-            *(self.schedule, self.predicts, self.coupled, self.domain, self.pair_domain),
-        )
+        schedule, predicts, pair_domain = self.schedule, self.predicts, self.pair_domain
+        if _knows_pair(_check.function(model, "model")) != _knows_pair(self.model):
+            pair_domain = _pair_domain(model, schedule, predicts)
+        return Velocity(model, schedule, predicts, self.coupled, self.domain, pair_domain)
 
     def prediction(self, t: ArrayLike, x: Any, args: Any) -> tuple[Any, State, State]:
         """The schedule at t, the state, and the model's output there."""
@@ -198,10 +198,37 @@ class Velocity(eqx.Module):
         value = _check.alike(self.model(t, x, args), x, "the model's output")
         return path_at(self.schedule, t, widest(x)), x, value
 
+    def pair(self, t: ArrayLike, args: Any, path: Any, x: State, value: State) -> Any:
+        """The data and the noise, from what `prediction` returns."""
+        known = getattr(self.model, "data_and_noise", None)
+        if known is not None:
+            return known(t, x, args)
+
+        def part(i: int) -> State:
+            return on_leaves(
+                lambda *leaves: data_and_noise_from(self.predicts, *leaves)[i], path, x, value
+            )
+
+        return part(0), part(1)
+
+
+def _knows_pair(model: Any) -> bool:
+    """Whether a model tells the data and the noise itself."""
+    return hasattr(model, "data_and_noise")
+
+
+def _pair_domain(model: Any, schedule: Any, predicts: str) -> Domain:
+    return Domain() if _knows_pair(model) else _domain(schedule, predicts, "data", "noise")
+
+
+def lacks(t: float, schedule: Any, source: str, target: str) -> str:
+    """Why a prediction does not determine another at an end; empty where it does."""
+    return "" if source == target else missing_at(t, schedule, source, target)
+
 
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
-        missing = [(target, missing_at(t, schedule, predicts, target)) for target in targets]
+        missing = [(target, lacks(t, schedule, predicts, target)) for target in targets]
         return next(
             (
                 f"a model of the {predicts} does not determine the {target} at t = {t:g}, where "
@@ -217,7 +244,7 @@ def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
 
 def _refuse(domain: Domain, t: Any) -> None:
     """Refuses a time that is known, where there is no value."""
-    if any(domain) and not isinstance(t, Tracer):
+    if any(domain) and not isinstance(t, Tracer) and np.ndim(t) == 0:
         reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
         if reason:
             raise ValueError(f"{reason}; take a time inside the schedule.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -13,15 +14,15 @@ from flowjax._check import number, require, time
 from flowjax._numerics import clip, root
 from flowjax._types import Domain
 from flowjax.fields.predictions import (
-    missing_at,
     on_leaves,
     score_denominator,
     score_from,
     velocity_from,
 )
 from flowjax.fields.scalar_function import ScalarFunction
-from flowjax.fields.velocity import Velocity
+from flowjax.fields.velocity import Velocity, lacks
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity, refuse_coupled
 from flowjax.solver.sde import SDE
 
@@ -70,10 +71,10 @@ def with_noise(
     Raises:
         TypeError: v is not a `Velocity`, or diffusion or noise_until is neither a number nor (for
             diffusion) a function of t alone.
-        ValueError: v is of coupled pairs, which have no score, or g is a negative number; when it
-            is called, g is not a scalar, or the velocity is unlike x; in `solve`, times leave
-            [0, 1], or a step calls the drift where g is not zero and there is no score. Values are
-            looked at only where they are not traced.
+        ValueError: v is of coupled pairs, which have no score, g is negative or not finite, or
+            noise_until is not from 0 to 1; when it is called, g is not a scalar, or the model's
+            output is unlike x; in `solve`, times leave [0, 1], or a step calls the drift where g is
+            not zero and there is no score. Values are looked at only where they are not traced.
 
     Example:
         >>> import jax
@@ -94,12 +95,12 @@ def with_noise(
     """
     if as_velocity(v, "with_noise").coupled:
         refuse_coupled("with_noise")
-    amount = ScalarFunction(diffusion, "diffusion")
-    if not callable(diffusion):
-        require(lambda g: 0 <= g < jnp.inf, diffusion, message="diffusion must be finite and >= 0")
+    amount = ScalarFunction(diffusion, "diffusion", least=0.0)
     if noise_until is not None:
-        noise_until = jnp.asarray(number(noise_until, "noise_until"))
-        require(lambda t: t == t, noise_until, message="noise_until must be a time")
+        noise_until = number(noise_until, "noise_until")
+        message = "noise_until must be a time from 0 to 1"
+        require(lambda t: 0 <= t <= 1, noise_until, message=message)
+        noise_until = jnp.asarray(noise_until)
     noise = _Noise(amount, noise_until)
     return SDE(_Drift(v, noise, _domain(v, noise)), noise)
 
@@ -125,7 +126,8 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
 
     Raises:
         TypeError: schedule is not a schedule, or start is not a number.
-        ValueError: start is not from 0 to below 1, or is 0 where alpha is 0 at t = 0.
+        ValueError: start is not from 0 to below 1, or is 0 where alpha is 0 at t = 0. A start that
+            is traced is not looked at: g is then infinite there.
 
     Example:
         >>> import flowjax as fj
@@ -140,9 +142,9 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
     """
     start = number(start, "start")
     require(lambda start: 0 <= start < 1, start, message="start must be from 0 to below 1")
-    g = _Memoryless(_check.checked_schedule(schedule), start)
+    g = _Memoryless(checked_schedule(schedule), start)
     at_start = _check.concrete(lambda: g(0.0))
-    if at_start is not None and not jnp.isfinite(at_start):
+    if at_start is not None and not np.isfinite(at_start):
         raise ValueError(f"start must be above 0 under {schedule}, where g is infinite at t = 0.")
     return g
 
@@ -189,8 +191,9 @@ class _Drift(eqx.Module):
         def drift(path: PathPoint, x: Array, value: Array) -> Array:
             u = velocity_from(predicts, path, x, value)
             half = jnp.asarray(g, x.dtype) ** 2 / 2
-            # A score that does not exist is not asked for where there is no noise.
-            return jnp.where(half == 0, u, u + half * score_from(predicts, path, x, value))
+            score = score_from(predicts, path, x, value)
+            # Where there is no noise it need not be determined.
+            return u + half * jnp.where((half == 0) & jnp.isnan(score), 0, score)
 
         return on_leaves(drift, path, x, value)
 
@@ -208,15 +211,15 @@ def _domain(v: Velocity, noise: _Noise) -> Domain:
     """Where the drift is determined: the velocity, and the score unless there is no noise."""
 
     def why(t: float, of_velocity: str) -> str:
-        missing = missing_at(t, v.schedule, v.predicts, "score")
+        missing = lacks(t, v.schedule, v.predicts, "score")
         if of_velocity or not missing:
             return of_velocity
         g = _check.concrete(lambda: noise(t, None, None))
         if g is None or float(g) == 0:
             return ""
         return (
-            f"the score is not determined at t = {t:g}, where {missing} and g = {float(g):g} (let "
-            f"g vanish there, or give with_noise noise_until=ts[-2])"
+            f"the score is not determined at t = {t:g}, where {missing} and g is not 0 (let g "
+            f"vanish there, or give with_noise noise_until=ts[-2])"
         )
 
     return Domain(why(0.0, v.domain.at_start), why(1.0, v.domain.at_end))

@@ -29,17 +29,25 @@ def parameter(value: Any, name: str) -> Array:
 
 
 def parameters(tree: Any, name: str) -> Any:
-    """Every leaf of `tree` as a real floating array."""
+    """Every leaf of `tree` as a real floating array, refused if it is seen to be not finite."""
     if not jax.tree.leaves(tree):
         raise TypeError(f"{name} must be a number, an array or a pytree of them, got {tree!r}.")
-    return jax.tree.map(lambda leaf: parameter(leaf, name), tree)
+    return jax.tree.map(lambda leaf: _finite(leaf, parameter(leaf, name), name), tree)
 
 
 def of_one_dtype(**values: Any) -> list[Array]:
-    """The named values as real floating arrays of one common dtype."""
+    """The named values as real floating arrays of one dtype, refused as by `parameters`."""
     arrays = [parameter(value, name) for name, value in values.items()]
     dtype = jnp.result_type(*arrays)
-    return [array.astype(dtype) for array in arrays]
+    named = zip(values.items(), arrays, strict=True)
+    return [_finite(value, array.astype(dtype), name) for (name, value), array in named]
+
+
+def _finite(value: Any, array: Array, name: str) -> Array:
+    numbers = concrete(value, array)
+    if numbers is not None and not np.all(np.isfinite(numbers)):
+        raise ValueError(f"{name} must be finite, got {np.array2string(numbers, threshold=10)}.")
+    return array
 
 
 def concrete(value: Any, array: Array) -> np.ndarray | None:

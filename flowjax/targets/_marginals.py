@@ -9,11 +9,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._check import checked_schedule
 from flowjax._numerics import computing_dtype
 from flowjax._types import Domain
 from flowjax.fields.velocity import Velocity, velocity
-from flowjax.schedules.point import path_at
+from flowjax.schedules.point import path_at, unknown_rate
+from flowjax.schedules.schedule import checked_schedule
 
 Target = TypeVar("Target", bound=eqx.Module)
 
@@ -21,6 +21,7 @@ Target = TypeVar("Target", bound=eqx.Module)
 class _Marginal(eqx.Module):
     """The model inside a target's velocity: it predicts the velocity, and knows the pair too."""
 
+    gives = "velocity"
     target: Any
     schedule: Any
 
@@ -40,9 +41,9 @@ class _Marginal(eqx.Module):
 
 
 def marginal_velocity(target: Any, schedule: Any) -> Velocity:
-    """The velocity of a target's marginals, of which data and noise are known at both ends."""
+    """The velocity of a target's marginals."""
     v = velocity(_Marginal(target, checked_schedule(schedule)), schedule)
-    return dataclasses.replace(v, pair_domain=Domain())
+    return dataclasses.replace(v, domain=Domain("", unknown_rate(schedule)))
 
 
 class MarginalScore(eqx.Module):

@@ -35,21 +35,23 @@ def gaussian_bridge(start: Gaussian, end: Gaussian, sigma: ArrayLike) -> SDE:
 
     X_t is N(m_t, Sigma_t). Without noise it is the optimal transport of the Wasserstein distance:
     the straight line from x to `m_1 + M(x - m_0)`. With either Gaussian a point it is the process
-    that leads there or from there; a point under t = 0 has no drift but `m_1 - m_0` at t = 0.
+    that leads there or from there. It leaves a point with the drift `m_1 - m_0`. Where it meets in
+    one, at t = 1, its drift is not determined: there it is NaN, or refused.
 
     Args:
         start: the Gaussian at t = 0.
         end: the Gaussian at t = 1, of the same shape.
         sigma: the noise per square root of time of the Brownian motion, at least 0. At 0 neither
-            Gaussian may be a point.
+            Gaussian may be a point, along any of its axes.
 
     Returns:
         The SDE, for times from 0 to 1. Its fields hold the parameters as leaves.
 
     Raises:
         TypeError: start or end is not a `Gaussian`, or sigma is not a real number.
-        ValueError: the shapes differ, or sigma is negative, not finite or not a scalar. Values
-            are looked at only where they are not traced.
+        ValueError: the shapes differ; sigma is negative, not finite or not a scalar, or 0 where a
+            Gaussian is a point; in `solve`, times leave [0, 1], or a step calls the drift at t = 1
+            where end is a point. Values are looked at only where they are not traced.
 
     Example:
         >>> import jax
@@ -79,10 +81,10 @@ def gaussian_bridge(start: Gaussian, end: Gaussian, sigma: ArrayLike) -> SDE:
     number = concrete(sigma, noise)
     if number is not None and not 0 <= number < np.inf:
         raise ValueError(f"sigma must be finite and at least 0, got {number}.")
-    if start.std is not None and end.std is None:
-        stds = concrete(start.std, start.std)
-        if stds is not None and not np.all(stds > 0):
-            raise ValueError("start must not be a point where end has a full covariance.")
+    if end.std is None and _has_point(start):
+        raise ValueError("start must not be a point where end has a full covariance.")
+    if number == 0 and (_has_point(start) or _has_point(end)):
+        raise ValueError("sigma must be positive where start or end is a point, got 0.0.")
     dtype = computing_dtype(jnp.result_type(*jax.tree.leaves((start, end, noise))))
     start, end, noise = widened(start, dtype), widened(end, dtype), noise.astype(dtype)
     if start.std is not None and end.std is not None:
@@ -92,15 +94,22 @@ def gaussian_bridge(start: Gaussian, end: Gaussian, sigma: ArrayLike) -> SDE:
         first, last = _covariance(start), _covariance(end)
         root = jnp.linalg.cholesky(last) if end.std is None else jnp.diag(end._full_std())
         coupling = matmul(first, _matrix_transport(first, root, noise))
-    drift = _BridgeDrift(start.mean, end.mean, first, last, coupling, noise)
+    meets = "the drift of a bridge is not determined at t = 1, where it meets in a point"
+    domain = Domain(at_end=meets if _has_point(end) else "")
+    drift = _BridgeDrift(start.mean, end.mean, first, last, coupling, noise, domain)
     return SDE(drift, _ConstantDiffusion(noise))
+
+
+def _has_point(target: Gaussian) -> bool:
+    """Whether a Gaussian is known to have no width along an axis."""
+    stds = None if target.std is None else concrete(target.std, target.std)
+    return stds is not None and bool(np.any(stds == 0))
 
 
 class _BridgeDrift(eqx.Module):
     """The drift; the widths are variances of elements or covariance matrices."""
 
     gives = "drift"
-    domain = Domain()
 
     start_mean: Array
     end_mean: Array
@@ -108,6 +117,7 @@ class _BridgeDrift(eqx.Module):
     end_width: Array
     coupling: Array
     sigma: Array
+    domain: Domain = eqx.field(static=True)
 
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
         x = one_sample(x, self.start_mean.shape)
@@ -129,13 +139,17 @@ class _BridgeDrift(eqx.Module):
         if full:
             stretch = matmul(gain, solve(width, displacement))
         else:
-            stretch = quotient(gain, width) * displacement
+            # It leaves a point, where gain and width are 0 at t = 0, as it leaves those beside it.
+            found = jnp.where((width == 0) & (t > 0), jnp.nan, quotient(gain, width))
+            stretch = found * displacement
         return self.end_mean - self.start_mean + stretch
 
 
 def _transport(start: Array, end: Array, sigma: Array) -> Array:
     """The root M of `M S_0 M + sigma^2 M = S_1`, for variances."""
-    return quotient(2 * end, sigma**2 + jnp.sqrt(sigma**4 + 4 * start * end))
+    denominator = sigma**2 + jnp.sqrt(sigma**4 + 4 * start * end)
+    # Without noise nothing leads from a point to a distribution.
+    return jnp.where((denominator == 0) & (end > 0), jnp.nan, quotient(2 * end, denominator))
 
 
 def _matrix_transport(start: Array, end_root: Array, sigma: Array) -> Array:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from flowjax.fields.scalar_function import of_one_argument
 from flowjax.solver import SDE
 from flowjax.targets._arrays import map_state, parameters
 from flowjax.targets.linear import linear_field
@@ -35,7 +36,8 @@ def ornstein_uhlenbeck(theta: Any, sigma: Any) -> SDE:
 
     Raises:
         TypeError: theta or sigma is not a number.
-        ValueError: theta or sigma does not fit the state (when the SDE is solved).
+        ValueError: theta or sigma is not finite (where it is not traced), or does not fit the state
+            (when the SDE is solved).
 
     Example:
         >>> import jax.numpy as jnp
@@ -72,8 +74,9 @@ def langevin(score: Callable[[Any], Any], sigma: Any) -> SDE:
         The SDE.
 
     Raises:
-        TypeError: score is not callable, or sigma is not a number.
-        ValueError: sigma or the score does not fit the state (when the SDE is solved).
+        TypeError: score is not a function of x alone, or sigma is not a number.
+        ValueError: sigma is not finite (where it is not traced), or sigma or the score does not fit
+            the state (when the SDE is solved).
 
     Example:
         >>> import jax.numpy as jnp
@@ -86,8 +89,10 @@ def langevin(score: Callable[[Any], Any], sigma: Any) -> SDE:
         Roberts, Tweedie, "Exponential convergence of Langevin distributions and their discrete
         approximations", 1996, Bernoulli 2(4).
     """
-    if not callable(score):
-        raise TypeError(f"score must be a function of x, got {score!r}.")
+    wanted = "a function of x alone, such as fj.Gaussian(...).score"
+    if isinstance(score, type) or not callable(score):
+        raise TypeError(f"score must be {wanted}, got {score!r}.")
+    of_one_argument(score, "score", wanted)
     sigma = parameters(sigma, "sigma")
     return SDE(_LangevinDrift(score, sigma), _ConstantDiffusion(sigma))
 

@@ -13,10 +13,10 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._check import checked_schedule
 from flowjax._numerics import quotient
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import broadcasts_to, concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
     MarginalScore,
@@ -52,9 +52,9 @@ class Gaussian(eqx.Module):
 
     Raises:
         TypeError: mean or cov_or_std does not hold real numbers.
-        ValueError: cov_or_std does not fit mean, a standard deviation is negative, or a
-            covariance is not symmetric and positive definite. Values are looked at only where
-            they are not traced.
+        ValueError: cov_or_std does not fit mean, a number is not finite, a standard deviation is
+            negative, or a covariance is not symmetric and positive definite. Values are looked at
+            only where they are not traced.
 
     Example:
         >>> import jax

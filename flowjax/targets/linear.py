@@ -24,7 +24,7 @@ def linear_field(t: ArrayLike, x: Any, args: Any) -> Any:
 
     Raises:
         TypeError: x is not real floating, or theta is not a real number.
-        ValueError: theta does not fit x.
+        ValueError: theta is None or does not fit x.
 
     Example:
         >>> import jax.numpy as jnp
@@ -37,6 +37,8 @@ def linear_field(t: ArrayLike, x: Any, args: Any) -> Any:
         6.S184), 2025, arXiv 2506.02070, section 2.1.
     """
     del t
+    if args is None:
+        raise ValueError("args must be theta, the rate of the linear field, got None.")
     return map_state(lambda leaf, theta: -theta * leaf, x, theta=args)
 
 

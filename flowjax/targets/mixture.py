@@ -11,9 +11,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._check import checked_schedule
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
     MarginalScore,
@@ -55,9 +55,9 @@ class GaussianMixture(eqx.Module):
     Raises:
         TypeError: an argument does not hold real numbers, or not exactly one of stds and
             covariances is given.
-        ValueError: the shapes do not fit, a weight or a standard deviation is negative, all
-            weights are zero, or a covariance is not symmetric and positive definite. Values are
-            looked at only where they are not traced.
+        ValueError: the shapes do not fit, a number is not finite, a weight or a standard deviation
+            is negative, all weights are zero, or a covariance is not symmetric and positive
+            definite. Values are looked at only where they are not traced.
 
     Example:
         >>> import jax

@@ -13,7 +13,6 @@ from tests.samplers.schedules import OneOf
 from tests.schedules.schedule_oracles import (
     PREDICTIONS,
     SCHEDULES,
-    OwnTrigonometric,
     determined,
     gaussian,
 )
@@ -214,7 +213,7 @@ def changed_from_every_schedule(new, xs):
 
     def one(t, x, old):
         before, after = OneOf(old, schedules), OneOf(new, schedules)
-        return fj.change_schedule(target.velocity(before), before, after)(t, x, None)
+        return fj.change_schedule(target.velocity(before), after)(t, x, None)
 
     # Scans, so that the switches between schedules stay so.
     def from_every(point):
@@ -230,18 +229,15 @@ def test_the_velocity_under_a_new_schedule_is_that_of_the_same_data(new, x64):
     xs = np.stack([max(1, formulas(t).s) * x for t, x in zip(TIMES, X, strict=True)])
 
     got = np.asarray(changed_from_every_schedule(list(SCHEDULES).index(new), xs))
-    assert np.all(np.isfinite(got))
     compared = 0
     for (i, t), (j, old) in itertools.product(enumerate(TIMES), enumerate(SCHEDULES)):
         old_formulas = SCHEDULES[old][1]
         if not reaches(old_formulas, formulas, t):
             continue
-        if t in (0, 1):
-            # A velocity that stands still, or a score that the old velocity does not determine.
-            needed = "data" if t == 0 else "score"
-            enough = t == 1 and determined(formulas(t), "data", "velocity")
-            if not enough and not determined(old_formulas(t), "velocity", needed):
-                continue
+        # What the new velocity needs at t = 1 the old one may not determine: the score.
+        needs_score = t == 1 and not determined(formulas(t), "data", "velocity")
+        if needs_score and not determined(old_formulas(t), "velocity", "score"):
+            continue
         expected = gaussian(formulas(t), MEAN, np.diag(STD**2), xs[i])["velocity"]
         size = max(1, *np.abs(expected), *np.abs(xs[i]))
         np.testing.assert_allclose(got[i, j] / size, expected / size, atol=1e-10, err_msg=old)
@@ -251,7 +247,7 @@ def test_the_velocity_under_a_new_schedule_is_that_of_the_same_data(new, x64):
 
 def test_a_flow_on_a_new_schedule_ends_at_the_same_sample(x64):
     target, old, new = fj.Gaussian(MEAN, STD), fj.VariancePreserving(), fj.Trigonometric()
-    field = fj.change_schedule(target.velocity(old), old, new)
+    field = fj.change_schedule(target.velocity(old), new)
     # Both start at one ratio: the new path where the old one begins.
     start = new.time_at(old.log_snr(0.0))
     ends = [
@@ -269,7 +265,7 @@ def test_the_gradients_of_a_changed_schedule_are_finite_at_both_ends(x64):
     @jax.jit
     def slopes(pair, t, x):
         old, new = OneOf(pair, olds), OneOf(pair, news)
-        field = fj.change_schedule(target.velocity(old), old, new)
+        field = fj.change_schedule(target.velocity(old), new)
         return jax.jacrev(lambda t, x: field(t, x, None), argnums=(0, 1))(t, x)
 
     for pair, t in itertools.product(range(2), (0.0, 0.5, 1.0)):
@@ -277,12 +273,38 @@ def test_the_gradients_of_a_changed_schedule_are_finite_at_both_ends(x64):
             assert np.all(np.isfinite(leaf))
 
 
-def test_an_old_schedule_of_ones_own_needs_time_at():
-    field = fj.Gaussian(0.0, 1.0).velocity(OwnTrigonometric())
-    with pytest.raises(TypeError, match=r"old must be a schedule.*old\.time_at\("):
-        fj.change_schedule(field, OwnTrigonometric(), fj.CondOT())
-    with pytest.raises(TypeError, match=r"new must be a schedule.*new\.log_snr\("):
-        fj.change_schedule(field, fj.CondOT(), OwnTrigonometric())
+@pytest.mark.parametrize("predicts", PREDICTIONS)
+def test_every_prediction_is_that_of_the_same_data_under_the_new_schedule(predicts, x64):
+    """Of the noise and of the score at t = 0 too, where alpha is zero in the new one alone.
+
+    The new schedule's ratio is out of the old one's reach there: it is taken at its nearest end.
+    """
+    target, old, new = fj.Gaussian(MEAN, STD), fj.VariancePreserving(), fj.CondOT()
+    v = fj.change_schedule(fj.velocity(Exact(target, old, predicts), old, predicts), new)
+    exact, ts = target.velocity(new), fj.uniform_grid(3, 0.0, 0.9)
+    for got, want in (
+        (v, exact),
+        (lambda *a: v.data_and_noise(*a)[0], lambda *a: exact.data_and_noise(*a)[0]),
+        (lambda *a: v.data_and_noise(*a)[1], lambda *a: exact.data_and_noise(*a)[1]),
+    ):
+        both = jax.jit(lambda t, got=got, want=want: (got(t, X[1], None), want(t, X[1], None)))
+        for t in (0.03, 0.5, 0.97):
+            np.testing.assert_allclose(*both(t), rtol=1e-9)
+    at_start, _ = v.data_and_noise(0.0, X[1], None)
+    nearest = target.velocity(old).data_and_noise(0.0, old(0.0)[1] * X[1], None)[0]
+    np.testing.assert_allclose(at_start, nearest, atol=0.01)  # alpha is 0.0066 there
+    ends = [fj.solve(u, X[1], ts, step=fj.ddim) for u in (v, exact)]
+    np.testing.assert_allclose(*ends, rtol=0.02)
+
+
+def test_a_target_tells_its_data_under_a_new_schedule_where_its_velocity_stands_still(x64):
+    """As that of Polynomial(2) does at t = 0; a guided one tells it no more."""
+    v = fj.change_schedule(fj.Gaussian(MEAN, STD).velocity(fj.Polynomial(2)), fj.CondOT())
+    expected = fj.Gaussian(MEAN, STD).velocity(fj.CondOT())(0.0, X[0], None)
+    np.testing.assert_allclose(v(0.0, X[0], None), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        fj.solve(v, X[0], fj.uniform_grid(1), step=fj.ddim), MEAN, rtol=1e-12
+    )
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -292,40 +314,93 @@ def wider(t, x, args):
     return jnp.concatenate([x, x])
 
 
+STRAIGHT, VP = fj.CondOT(), fj.VariancePreserving()
+V = fj.velocity(wider, STRAIGHT)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: fj.velocity(wider, fj.CondOT(), "x0"), ValueError, "predicts.*velocity.*'x0'"),
-        (lambda: fj.velocity(3, fj.CondOT()), TypeError, "model must be a callable.*3"),
-        (lambda: fj.velocity(Linear, fj.CondOT()), TypeError, "model.*Linear"),
-        (lambda: fj.velocity(wider, None), TypeError, "schedule.*None"),
+        (lambda: fj.velocity(wider, STRAIGHT, "x0"), ValueError, "predicts.*velocity.*'x0'"),
+        (lambda: fj.velocity(wider, STRAIGHT, None), ValueError, "predicts.*None"),
+        (lambda: fj.velocity(3, STRAIGHT), TypeError, "model must be a callable.*3"),
+        (lambda: fj.velocity(Linear, STRAIGHT), TypeError, "model must be a callable.*Linear"),
+        (lambda: fj.velocity(STRAIGHT, wider), TypeError, "schedule must be.*wider"),
+        (lambda: fj.velocity(wider, "CondOT"), TypeError, "schedule must be.*'CondOT'"),
+        (lambda: fj.velocity(wider, fj.CondOT), TypeError, "schedule must be.*CondOT"),
+        (lambda: fj.velocity(V, STRAIGHT), TypeError, "model must be.*a field of the velocity"),
         (
-            lambda: fj.velocity(wider, fj.CondOT())(0.5, X[0], None),
+            lambda: fj.velocity(fj.with_noise(V, 0.5).drift, STRAIGHT),
+            TypeError,
+            "model must be a callable.* got a field of the drift",
+        ),
+        (lambda: fj.velocity(wider, STRAIGHT, coupled="yes"), TypeError, "coupled.*'yes'"),
+        (
+            lambda: fj.velocity(wider, STRAIGHT, "score", coupled=True),
             ValueError,
-            r"the model's output must have shape \(2,\).*\(4,\)",
+            "coupled must be False for a model of the score",
         ),
         (
-            lambda: fj.velocity(lambda t, x, args: x, fj.CondOT(), "noise")(0.0, X[0], None),
+            lambda: fj.velocity(fj.precondition(wider, VP), STRAIGHT, "data"),
             ValueError,
-            "the velocity is not determined by the noise.*t = 0.0.*alpha = 0",
+            "schedule must be the one that this model was made for, VariancePreserving.*CondOT",
         ),
-        (lambda: fj.precondition(None, fj.CondOT()), TypeError, "network.*None"),
+        (
+            lambda: fj.velocity(fj.precondition(wider, VP), fj.VariancePreserving(0.1, 10), "data"),
+            ValueError,
+            "made for, .*20.* got .*10",
+        ),
+        (lambda: V(0.5, X[0], None), ValueError, r"the model's output must have shape \(2,\)"),
+        (lambda: V(np.zeros(2), X[0], None), ValueError, "the model's output"),
+        (
+            lambda: fj.velocity(lambda t, x, args: x, STRAIGHT)(np.zeros(2), X[0], None),
+            ValueError,
+            r"t must be a scalar, got shape \(2,\); use jax.vmap",
+        ),
+        (lambda: V.with_model(3), TypeError, "model must be a callable.*3"),
+        (lambda: fj.precondition(None, STRAIGHT), TypeError, "network.*None"),
         (lambda: fj.precondition(wider, fj.CondOT), TypeError, "schedule.*CondOT"),
-        (lambda: fj.precondition(wider, fj.CondOT(), 0.0), ValueError, "sigma_data.*positive.*0.0"),
-        (lambda: fj.precondition(wider, fj.CondOT(), "1"), TypeError, "sigma_data.*'1'"),
+        (lambda: fj.precondition(V, STRAIGHT), TypeError, "network.*a field of the velocity"),
+        (lambda: fj.precondition(wider, STRAIGHT, 0.0), ValueError, "sigma_data.*positive.*0.0"),
+        (lambda: fj.precondition(wider, STRAIGHT, np.inf), ValueError, "sigma_data.*finite.*inf"),
+        (lambda: fj.precondition(wider, STRAIGHT, np.nan), ValueError, "sigma_data.*nan"),
+        (lambda: fj.precondition(wider, STRAIGHT, "1"), TypeError, "sigma_data.*'1'"),
         (
-            lambda: fj.precondition(wider, fj.CondOT())(0.5, X[0], None),
+            lambda: fj.precondition(wider, STRAIGHT)(0.5, X[0], None),
             ValueError,
             "the network's output must have shape",
         ),
-        (lambda: fj.change_schedule(1, fj.EDM(), fj.EDM()), TypeError, "velocity.*1"),
+        (lambda: fj.change_schedule(1, fj.EDM()), TypeError, "needs a fj.Velocity.*got 1"),
+        (lambda: fj.change_schedule(wider, fj.EDM()), TypeError, "needs a fj.Velocity.*wider"),
+        (lambda: fj.change_schedule(V, fj.EDM), TypeError, "new must be a schedule.*EDM"),
+        (lambda: fj.change_schedule(V, wider), TypeError, "new must be a schedule.*wider"),
         (
-            lambda: fj.change_schedule(wider, fj.EDM(), fj.EDM())(0.5, X[0], None),
+            lambda: fj.change_schedule(V, fj.EDM())(0.5, X[0], None),
             ValueError,
-            "the velocity's output must have shape",
+            "the model's output must have shape",
         ),
     ],
 )
 def test_bad_input_is_refused_by_name(call, error, words, unchecked):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        fj.VariancePreserving(0.1, 20),
+        fj.VariancePreserving(jnp.float32(0.1), np.float32(20.0)),
+        fj.VariancePreserving(0.1, jnp.float32(20.0)),
+    ],
+)
+def test_a_preconditioned_model_is_of_every_schedule_of_the_same_numbers(same):
+    fj.velocity(fj.precondition(wider, VP), same, "data")
+
+
+def test_numbers_of_a_schedule_that_are_traced_are_not_compared():
+    def value(high):
+        model = fj.precondition(lambda c, x, args: x, fj.VariancePreserving(0.1, high))
+        return fj.velocity(model, fj.VariancePreserving(0.1, high), "data")(0.5, X[0], None)
+
+    np.testing.assert_allclose(jax.jit(value)(20.0), value(20.0), rtol=1e-5)

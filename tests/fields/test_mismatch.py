@@ -286,14 +286,14 @@ def test_noise_where_there_is_no_score_is_refused_to_steps_that_call_the_drift_t
     jax.eval_shape(lambda g: call(g, step), jnp.float32(0.5))
 
 
-class Root:
+class Root(fj.Schedule):
     """A user's schedule with no more than the two methods: sigma falls like a square root."""
 
-    def __call__(self, t):
-        return t, jnp.sqrt(1 - t)
+    def alpha(self, t):
+        return t
 
-    def rates(self, t):
-        return jnp.ones_like(t), -0.5 / jnp.sqrt(1 - t)
+    def sigma(self, t):
+        return jnp.sqrt(1 - t)
 
 
 class RootThatSaysEnough(Root):

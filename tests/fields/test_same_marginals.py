@@ -65,7 +65,7 @@ def linear_drift(formulas, g, t):
 
 def make(schedule, weights, noise_until=None):
     amount = Amount(jnp.asarray(weights), schedule)
-    return fj.with_noise(velocity_of(schedule), schedule, amount, noise_until=noise_until)
+    return fj.with_noise(velocity_of(schedule), amount, noise_until=noise_until)
 
 
 ALL = tuple(schedule for schedule, _ in SCHEDULES.values())
@@ -168,7 +168,7 @@ def simulate(name, plant=unchanged, noise_until=None):
 def make_of_state(schedule, weights, noise_until):
     """The SDE of many independent samples as one state."""
     velocity = fj.Gaussian(jnp.full(SAMPLES, MEAN), STD).velocity(schedule)
-    return fj.with_noise(velocity, schedule, Amount(weights, schedule), noise_until=noise_until)
+    return fj.with_noise(velocity, Amount(weights, schedule), noise_until=noise_until)
 
 
 def check_moments(name, paths, noise_from=lambda t: False):
@@ -278,7 +278,7 @@ def test_memoryless_noise_is_finite_with_its_gradient_at_both_ends(name, x64):
 
 def test_the_memoryless_drift_is_twice_the_velocity_less_the_growth_of_the_signal(x64):
     schedule, formulas = SCHEDULES["Trigonometric"]
-    sde = fj.with_noise(velocity_of(schedule), schedule, fj.memoryless(schedule))
+    sde = fj.with_noise(velocity_of(schedule), fj.memoryless(schedule))
     both = jax.jit(lambda t, x: (velocity_of(schedule)(t, x, None), sde.drift(t, x, None)))
     for t in (0.1, 0.5, 0.9):
         point, x = formulas(t), 0.4
@@ -306,14 +306,14 @@ def test_the_memoryless_end_is_independent_of_the_start():
 def test_from_noise_until_on_it_is_the_flow():
     ts = fj.uniform_grid(7)
     velocity = velocity_of(fj.CondOT())
-    sde = fj.with_noise(velocity, fj.CondOT(), 0.7, noise_until=ts[-2])
+    sde = fj.with_noise(velocity, 0.7, noise_until=ts[-2])
     for t in (ts[-2], ts[-1]):
         assert sde.diffusion(t, 0.3, None) == 0
         assert sde.drift(t, 0.3, None) == velocity(t, 0.3, None)
     assert sde.diffusion(ts[-3], 0.3, None) == np.float32(0.7)
     # The last step of a solve is Euler's, whatever dtype the grid and the time were given in.
     for until in (ts[-2], float(ts[-2]), np.asarray(ts, np.float64)[-2]):
-        sde = fj.with_noise(velocity, fj.CondOT(), 0.7, noise_until=until)
+        sde = fj.with_noise(velocity, 0.7, noise_until=until)
         path = fj.trajectory(sde, 0.3, ts, key=jax.random.key(0))
         expected = path[-2] + (ts[-1] - ts[-2]) * velocity(ts[-2], path[-2], None)
         np.testing.assert_allclose(path[-1], expected, rtol=1e-6)
@@ -325,7 +325,7 @@ def test_constant_noise_blows_up_near_a_point_unless_it_ends_before():
     ts, x0 = fj.uniform_grid(n), jax.random.normal(jax.random.key(1), (1000,))
 
     def spread(g, until):
-        sde = fj.with_noise(velocity, fj.CondOT(), g, noise_until=until)
+        sde = fj.with_noise(velocity, g, noise_until=until)
         return float(jnp.std(fj.solve(sde, x0, ts, key=jax.random.key(0))))
 
     assert spread(1.0, 1.0) > 100 * spread(1.0, 1 - 1 / np.sqrt(n)) > 0
@@ -337,7 +337,7 @@ def test_a_number_and_a_function_of_time_say_the_same(x64):
     velocity = velocity_of(fj.VariancePreserving())
 
     def values(t, g):
-        sde = fj.with_noise(velocity, fj.VariancePreserving(), g)
+        sde = fj.with_noise(velocity, g)
         return sde.drift(t, 0.3, None), sde.diffusion(t, 0.3, None)
 
     of_all_three = jax.jit(lambda t: [values(t, g) for g in (2.0, lambda t: 2.0, 2)])
@@ -356,7 +356,7 @@ def test_gradients_reach_the_velocity_the_schedule_and_the_noise(x64):
     def end(mean, beta, g):
         schedule = fj.VariancePreserving(0.1, beta)
         velocity = fj.Gaussian(mean, STD).velocity(schedule)
-        sde = fj.with_noise(velocity, schedule, g, noise_until=0.8)
+        sde = fj.with_noise(velocity, g, noise_until=0.8)
         return fj.solve(sde, 0.3, ts, increments=dw)
 
     def by_hand(mean, beta, g):
@@ -390,7 +390,8 @@ def test_new_values_compile_nothing():
             return self.weight * x
 
     def end(weight, g, until):
-        sde = fj.with_noise(Counting(jnp.asarray(weight)), fj.CondOT(), g, noise_until=until)
+        v = fj.velocity(Counting(jnp.asarray(weight)), fj.CondOT())
+        sde = fj.with_noise(v, g, noise_until=until)
         return fj.solve(sde, 0.3, ts, key=jax.random.key(0))
 
     first, count = end(1.0, 0.5, 0.6), len(traces)
@@ -400,9 +401,8 @@ def test_new_values_compile_nothing():
 
 def test_each_leaf_keeps_its_dtype():
     x = {"half": jnp.ones(3, jnp.bfloat16), "single": jnp.ones(2)}
-    sde = fj.with_noise(
-        lambda t, x, args: jax.tree.map(jnp.negative, x), fj.CondOT(), lambda t: 1 - t
-    )
+    v = fj.velocity(lambda t, x, args: jax.tree.map(jnp.negative, x), fj.CondOT())
+    sde = fj.with_noise(v, lambda t: 1 - t)
     drift = sde.drift(np.float32(0.5), x, None)
     assert {k: leaf.dtype for k, leaf in drift.items()} == {k: x[k].dtype for k in x}
     # u + g^2/2 (a u - x) / s
@@ -412,47 +412,92 @@ def test_each_leaf_keeps_its_dtype():
     assert ends["half"].dtype == jnp.bfloat16
 
 
-def velocity(t, x, args):
+def network(t, x, args):
     return -x
+
+
+STRAIGHT = fj.CondOT()
+V = fj.velocity(network, STRAIGHT)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: fj.with_noise(1.0, fj.CondOT(), 1.0), TypeError, "velocity must be a callable"),
-        (lambda: fj.with_noise(velocity, fj.CondOT, 1.0), TypeError, "schedule.*CondOT"),
-        (lambda: fj.with_noise(velocity, fj.CondOT(), "g"), TypeError, "diffusion.*'g'"),
-        (lambda: fj.with_noise(velocity, fj.CondOT(), fj.EDM), TypeError, "diffusion.*EDM"),
+        (lambda: fj.with_noise(1.0, 1.0), TypeError, "with_noise needs a fj.Velocity.*got 1.0"),
+        (lambda: fj.with_noise(network, 1.0), TypeError, "needs a fj.Velocity.*network: make one"),
+        (lambda: fj.with_noise(fj.with_noise(V, 0.5), 0.5), TypeError, "fj.Velocity.*got an SDE"),
         (
-            lambda: fj.with_noise(velocity, fj.CondOT(), np.ones(2)),
-            ValueError,
-            r"diffusion.*\(2,\)",
-        ),
-        (
-            lambda: fj.with_noise(velocity, fj.CondOT(), lambda t: jnp.ones(2)).diffusion(
-                0.5, 0.0, None
-            ),
-            ValueError,
-            r"diffusion must be a real scalar at each t, got shape \(2,\)",
-        ),
-        (
-            lambda: fj.with_noise(velocity, fj.CondOT(), 1.0, noise_until="end"),
+            lambda: fj.with_noise(fj.Gaussian(0.0, 1.0).marginal_score(STRAIGHT), 1.0),
             TypeError,
-            "noise_until.*'end'",
+            "needs a fj.Velocity.*got a field of the score",
         ),
         (
-            lambda: fj.with_noise(lambda t, x, args: 0.0 * x[:1], fj.CondOT(), 1.0).drift(
+            lambda: fj.with_noise(fj.velocity(network, STRAIGHT, coupled=True), 1.0),
+            ValueError,
+            "with_noise needs the score, which a velocity of coupled pairs does not determine",
+        ),
+        (lambda: fj.with_noise(V, "g"), TypeError, "diffusion.*'g'"),
+        (lambda: fj.with_noise(V, None), TypeError, "diffusion.*None"),
+        (lambda: fj.with_noise(V, fj.EDM), TypeError, "diffusion.*EDM"),
+        (lambda: fj.with_noise(V, -1.0), ValueError, "diffusion must be finite.*at least 0.*-1.0"),
+        (lambda: fj.with_noise(V, np.nan), ValueError, "diffusion must be finite.*nan"),
+        (lambda: fj.with_noise(V, np.inf), ValueError, "diffusion must be finite.*inf"),
+        (lambda: fj.with_noise(V, np.ones(2)), ValueError, r"diffusion.*\(2,\)"),
+        (
+            lambda: fj.with_noise(V, lambda t, x, args: 1.0),
+            TypeError,
+            r"diffusion must be.*t -> scalar, got a function of \(t, x, args\)",
+        ),
+        (
+            lambda: fj.with_noise(V, lambda t: jnp.ones(2)),
+            ValueError,
+            r"diffusion\(t\) must be one number, got an array of shape \(2,\)",
+        ),
+        (lambda: fj.with_noise(V, STRAIGHT), TypeError, r"diffusion\(t\) must be a real number"),
+        (lambda: fj.with_noise(V, 1.0, noise_until="end"), TypeError, "noise_until.*'end'"),
+        (lambda: fj.with_noise(V, 1.0, noise_until=np.nan), ValueError, "noise_until.*nan"),
+        (lambda: fj.with_noise(V, 1.0, noise_until=-2), ValueError, "noise_until.*0 to 1.*-2"),
+        (lambda: fj.with_noise(V, 1.0, noise_until=49), ValueError, "noise_until.*0 to 1.*49"),
+        (
+            lambda: fj.with_noise(V, 1.0, noise_until=fj.uniform_grid(3)),
+            ValueError,
+            r"noise_until must be one number.*\(4,\)",
+        ),
+        (
+            lambda: fj.with_noise(fj.velocity(lambda t, x, args: x[:1], STRAIGHT), 1.0).drift(
                 0.5, jnp.ones(2), None
             ),
             ValueError,
-            r"the velocity's output must have shape \(2,\)",
+            r"the model's output must have shape \(2,\)",
         ),
         (lambda: fj.memoryless(fj.CondOT), TypeError, "schedule.*CondOT"),
-        (lambda: fj.memoryless(fj.CondOT(), 1.0), ValueError, "start must be from 0.*1.0"),
-        (lambda: fj.memoryless(fj.CondOT(), -0.1), ValueError, "start.*-0.1"),
-        (lambda: fj.memoryless(fj.CondOT(), np.nan), ValueError, "start.*nan"),
+        (lambda: fj.memoryless(V), TypeError, "schedule must be.*Velocity"),
+        (lambda: fj.memoryless(STRAIGHT, "0"), TypeError, "start.*'0'"),
+        (lambda: fj.memoryless(STRAIGHT, 1.0), ValueError, "start must be from 0.*1.0"),
+        (lambda: fj.memoryless(STRAIGHT, -0.1), ValueError, "start.*-0.1"),
+        (lambda: fj.memoryless(STRAIGHT, np.nan), ValueError, "start.*nan"),
+        (lambda: fj.memoryless(STRAIGHT, 0.0), ValueError, "start must be above 0 under CondOT"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, error, words, unchecked):
     with pytest.raises(error, match=words):
         call()
+
+
+def test_memoryless_noise_from_a_traced_start_of_zero_is_infinite_and_no_number_comes_of_it():
+    """Where alpha is zero; a schedule that keeps some signal is free to start at t = 0."""
+    assert jax.jit(lambda start: fj.memoryless(STRAIGHT, start)(0.0))(0.0) == np.inf
+    assert np.isfinite(fj.memoryless(fj.VariancePreserving(), 0.0)(0.0))
+
+    def end(start):
+        sde = fj.with_noise(velocity_of(STRAIGHT), fj.memoryless(STRAIGHT, start))
+        return fj.solve(sde, 0.3, fj.uniform_grid(3), key=jax.random.key(0))
+
+    assert not np.isfinite(jax.jit(end)(0.0))
+    assert np.isfinite(jax.jit(end)(0.01))
+
+
+def test_a_function_of_time_may_have_other_arguments_of_its_own():
+    for diffusion in (lambda t, power=2: t**power, jnp.cos, jax.jit(lambda t: 1 - t)):
+        sde = fj.with_noise(V, diffusion)
+        np.testing.assert_allclose(sde.diffusion(0.3, 0.0, None), diffusion(0.3), rtol=1e-6)

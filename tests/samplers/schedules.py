@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 from jax import Array
 
@@ -19,7 +18,7 @@ SCHEDULES = {
 }
 
 
-class OneOf(eqx.Module):
+class OneOf(fj.Schedule):
     """The schedule of a number, which may be traced."""
 
     index: Any
@@ -29,6 +28,12 @@ class OneOf(eqx.Module):
         branches = [lambda t, s=schedule: function(s, t) for schedule in self.schedules]
         return jax.lax.switch(self.index, branches, t)
 
+    def alpha(self, t) -> Array:
+        return self(t)[0]
+
+    def sigma(self, t) -> Array:
+        return self(t)[1]
+
     def __call__(self, t) -> tuple[Array, Array]:
         return self._one(lambda schedule, t: schedule(t), t)
 
@@ -36,10 +41,7 @@ class OneOf(eqx.Module):
         return self._one(lambda schedule, t: schedule.rates(t), t)
 
     def variance(self, t) -> Array:
-        def variance(schedule, t):
-            return schedule.variance(t) if hasattr(schedule, "variance") else schedule(t)[1] ** 2
-
-        return self._one(variance, t)
+        return self._one(lambda schedule, t: schedule.variance(t), t)
 
     def half_variance_rate(self, t) -> Array:
         return self._one(lambda schedule, t: schedule.half_variance_rate(t), t)

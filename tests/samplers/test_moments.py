@@ -35,16 +35,16 @@ def exponential_euler(data, a, s, x, xi):
 
 
 CASES = {
-    "ancestral": (FIELD, fj.ancestral(SCHEDULE), oracles.ancestral),
-    "dpmpp_2m_sde": (FIELD, fj.dpmpp_2m_sde(SCHEDULE), oracles.dpmpp_2m_sde),
+    "ancestral": (FIELD, fj.ancestral, oracles.ancestral),
+    "dpmpp_2m_sde": (FIELD, fj.dpmpp_2m_sde, oracles.dpmpp_2m_sde),
     "exponential_euler": (
-        fj.with_noise(FIELD, SCHEDULE, diffusion),
-        fj.exponential_euler(SCHEDULE),
+        fj.with_noise(FIELD, diffusion),
+        fj.exponential_euler,
         exponential_euler,
     ),
     "edm_heun": (
         FIELD,
-        fj.edm_heun(SCHEDULE, churn=0.3),
+        fj.edm_heun(churn=0.3),
         functools.partial(oracles.edm_heun, churn=0.3),
     ),
 }
@@ -128,7 +128,7 @@ def test_the_weak_order(name, order, x64):
     field, step, _ = CASES[name]
 
     def error(n):
-        method = fj.edm_heun(SCHEDULE, churn=10 / n) if name == "edm_heun" else step
+        method = fj.edm_heun(churn=10 / n) if name == "edm_heun" else step
         ts = np.linspace(0.1, 0.9, n + 1)
 
         @jax.vmap

@@ -317,9 +317,7 @@ ADJOINTS = {
     "Direct()": Adjoint(fj.Direct(), fj.euler, euler_path),
     "Truncated(last=3)": Adjoint(fj.Truncated(last=3), fj.euler, path_of_the_last(3)),
     "Reversible()": Adjoint(fj.Reversible(), fj.euler, reversible_path),
-    "Reversible(), with noise": Adjoint(
-        fj.Reversible(), fj.reversible_heun, reversible_heun_path
-    ),
+    "Reversible(), with noise": Adjoint(fj.Reversible(), fj.reversible_heun, reversible_heun_path),
 }
 
 # --- schedules: each beside its alpha and sigma squared, as formulas that take complex numbers ----
@@ -371,9 +369,7 @@ SCHEDULES = {
         lambda t, low, high: high**2 * (low / high) ** (2 * t),
     ),
     "SquareRoot": Schedule(fj.SquareRoot, (), lambda t: t, lambda t: 1 - t),
-    "Polynomial": Schedule(
-        fj.Polynomial, (2.5,), lambda t, n: t**n, lambda t, n: (1 - t**n) ** 2
-    ),
+    "Polynomial": Schedule(fj.Polynomial, (2.5,), lambda t, n: t**n, lambda t, n: (1 - t**n) ** 2),
     "EDM": Schedule(
         fj.EDM, (80.0,), lambda t, top: 1 + 0 * t * top, lambda t, top: (top * (1 - t)) ** 2
     ),
@@ -669,7 +665,7 @@ def test_a_thousand_steps_in_half_precision_add_up(dtype):
 
 
 def assert_gradients(gradients, expected, rtol):
-    """Of the mean of a parameter of each kind: equal to each other, and a third of what is expected.
+    """Of the mean of a parameter of each kind: all equal, and a third of what is expected.
 
     All of them may be batched, along the same axis.
     """
@@ -852,7 +848,9 @@ def methods_of(schedule, t):
 
 @every_schedule
 def test_a_schedule_is_its_formulas(name):
-    for got, expected in zip(methods_of(made(name), INSIDE), formulas_of(name, INSIDE), strict=True):
+    for got, expected in zip(
+        methods_of(made(name), INSIDE), formulas_of(name, INSIDE), strict=True
+    ):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 

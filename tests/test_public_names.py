@@ -19,23 +19,29 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # The names of the design that exist by now; a release may add to them and takes none away.
 # fmt: off
 STABLE = [
-    "uniform_grid", "SDE", "solve", "trajectory",
-    "euler", "heun", "midpoint", "rk4", "euler_maruyama", "milstein", "stochastic_heun", "Stepper",
-    "brownian_increments", "brownian_path", "coarsen",
+    "SDE", "solve", "trajectory", "sample",
+    "euler", "heun", "midpoint", "rk4", "adams", "euler_maruyama", "milstein", "stochastic_heun",
+    "reversible_heun", "Stepper", "plus",
+    "brownian_increments", "brownian_path", "coarsen", "check_finite",
     "Checkpointed", "Direct", "Truncated", "Reversible",
+    "uniform_grid", "karras_grid", "log_snr_grid", "shifted_grid", "beta_grid",
+    "Schedule", "CondOT", "Trigonometric", "VariancePreserving", "VarianceExploding", "SquareRoot",
+    "Polynomial", "EDM",
+    "Velocity", "velocity", "convert", "precondition", "change_schedule", "with_noise",
+    "memoryless",
+    "ddim", "stochastic_ddim", "ancestral", "exponential_euler", "dpmpp_2m", "dpmpp_2m_sde",
+    "unipc",
+    "edm_heun",
     "linear_field", "linear_flow", "ornstein_uhlenbeck", "langevin", "Gaussian", "GaussianMixture",
-    "gaussian_bridge", "sample", "flow_matching", "fit", "data", "models",
-    "CondOT", "Trigonometric", "VariancePreserving", "VarianceExploding", "SquareRoot",
-    "Polynomial", "EDM", "convert", "velocity", "precondition", "change_schedule",
-    "with_noise", "memoryless", "classifier_free",
-    "ddim", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "exponential_euler", "ancestral", "edm_heun",
-    "karras_grid", "log_snr_grid", "shifted_grid", "log_likelihood",
+    "gaussian_bridge",
+    "log_likelihood", "euler_log_likelihood", "Exact", "Hutchinson",
+    "data", "guidance", "losses", "models", "training",
 ]
 
 MODULES = [
-    "flowjax", "flowjax.data", "flowjax.densities", "flowjax.fields", "flowjax.losses", "flowjax.models",
-    "flowjax.schedules", "flowjax.targets",
-    "flowjax.samplers", "flowjax.solver", "flowjax.training",
+    "flowjax", "flowjax.data", "flowjax.densities", "flowjax.fields", "flowjax.losses",
+    "flowjax.models", "flowjax.samplers", "flowjax.schedules", "flowjax.solver", "flowjax.targets",
+    "flowjax.training",
 ]
 # fmt: on
 

@@ -103,7 +103,7 @@ class _Changed(eqx.Module):
             # Where sigma' is infinite, `sigma' E` is `-sigma sigma'` times the score, which scales.
             finite = jnp.isfinite(new.sigma_rate)
             rate = jnp.where(finite, new.sigma_rate, -scale * new.half_variance_rate)
-            score = score_from(self.old.predicts, old, x, value)
+            score = score_from(self.old.predicts, old, x, value, unless=finite)
             return new.alpha_rate * data + rate * jnp.where(finite, noise, score)
 
         pair = self.old.pair(old_time, args, old, x, value)

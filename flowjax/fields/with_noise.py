@@ -191,9 +191,8 @@ class _Drift(eqx.Module):
         def drift(path: PathPoint, x: Array, value: Array) -> Array:
             u = velocity_from(predicts, path, x, value)
             half = jnp.asarray(g, x.dtype) ** 2 / 2
-            score = score_from(predicts, path, x, value)
             # Where there is no noise it need not be determined.
-            return u + half * jnp.where((half == 0) & jnp.isnan(score), 0, score)
+            return u + half * score_from(predicts, path, x, value, unless=half == 0)
 
         return on_leaves(drift, path, x, value)
 

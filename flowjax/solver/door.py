@@ -74,8 +74,9 @@ def check_pair(field: Any, step: Any) -> None:
         if field.coupled and needs_noise(step, False):
             refuse_coupled(f"step {name_of(step)}")
     elif reads == "with_noise":
-        drift = field.drift if isinstance(field, SDE) else field
-        if not (isinstance(field, SDE) and hasattr(type(drift), "with_model")):
+        # The drift of such an SDE knows the noise, which is the diffusion.
+        noise = getattr(field.drift, "noise", None) if isinstance(field, SDE) else None
+        if noise is None or type(noise) is not type(field.diffusion):
             raise TypeError(
                 f"step {name_of(step)} needs an SDE made by fj.with_noise(velocity, diffusion), "
                 f"got {described(field)}."
@@ -124,7 +125,7 @@ def described(field: Any) -> str:
 def name_of(step: Any) -> str:
     """A step's or field's name."""
     function = step.step if isinstance(step, Stepper) else step
-    return getattr(function, "__name__", None) or type(function).__name__
+    return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")
 
 
 # --- the times ------------------------------------------------------------------------------------

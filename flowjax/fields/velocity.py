@@ -243,6 +243,7 @@ def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
 def _refuse(domain: Domain, t: Any) -> None:
     """Refuses a time that is known, where there is no value."""
     if any(domain) and not isinstance(t, Tracer) and np.ndim(t) == 0:
+        t = np.asarray(t)  # a comparison of a JAX array would be traced under `jit`
         reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
         if reason:
             raise ValueError(f"{reason}; take a time inside the schedule.")

@@ -14,7 +14,8 @@ import flowjax as fj
 
 STRAIGHT, VP, ROOT, STILL = fj.CondOT(), fj.VariancePreserving(), fj.SquareRoot(), fj.Polynomial(2)
 TARGET = fj.Gaussian(jnp.array([3.0, -1.0]), 0.5)
-X0, TS, KEY, NULL = jnp.array([0.3, -1.2]), fj.uniform_grid(4), jax.random.key(0), jnp.zeros(())
+X0, TS, KEY = jnp.array([0.3, -1.2]), fj.uniform_grid(4), jax.random.key(0)
+ZERO = NULL = jnp.zeros(())
 
 
 def network(t, x, args):
@@ -146,7 +147,8 @@ AT_NOISE_READ = {
     "the likelihood": density,
     "Heun's method backward": lambda v: solved(v, TS[::-1], fj.heun),
     "a call": lambda v: v(0.0, X0, NULL),
-    "a call of the pair": lambda v: v.data_and_noise(jnp.zeros(()), X0, NULL),
+    "a call under jit": lambda v: jax.jit(lambda x: v(ZERO, x, NULL))(X0),
+    "a call of the pair": lambda v: v.data_and_noise(ZERO, X0, NULL),
     **{name: lambda v, step=step: solved(v, step=step) for name, step in SAMPLERS.items()},
 }
 

@@ -68,7 +68,8 @@ def test_a_docstring_example_shows_what_it_says(name, tmp_path, monkeypatch):
 
 
 def test_the_examples_of_functions_classes_and_private_modules_are_found():
-    assert {"flowjax.solver.loop.solve", "flowjax.solver.adjoints.Checkpointed"} <= set(EXAMPLES)
+    found = {"flowjax.solver.views.solve", "flowjax.fields.guidance.classifier_free"}
+    assert {*found, "flowjax.solver.adjoints.Checkpointed"} <= set(EXAMPLES)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The tables of the documentation, from results: ``python benchmarks/summary.py [RESULTS.json]``.
 
-That of the README has one line for each bound of `targets`, with the range of what was measured
-over its cases; that of docs/adjoints.md compares the adjoints.
+That of docs/performance.md has one line for each bound of `targets`, with the range of what was
+measured over its cases; the README has three of them. That of docs/adjoints.md compares the
+adjoints.
 """
 
 import sys
@@ -25,6 +26,7 @@ from benchmarks.targets import (
     SCAN,
     SMALL,
     SPLIT,
+    TARGETS,
     Outcome,
     Target,
     outcomes,
@@ -58,6 +60,12 @@ _METRICS = {
     "error": "error after 5 to 50 field calls",
 }
 
+# What the README shows: the speed, the noise and the memory of a gradient.
+_THREE = {
+    ("forward", "time", SCAN),
+    ("noise", "time", IDIOMS),
+    ("gradient", "temporary bytes", SCAN),
+}
 
 _ADJOINTS = {
     "scan": "plain scan",
@@ -69,11 +77,17 @@ _ADJOINTS = {
 }
 
 
-def markdown(results: Sequence[Result]) -> str:
+def three(results: Sequence[Result]) -> str:
     """The table of the README, in Markdown."""
+    chosen = [one for one in TARGETS if (one.row, one.metric, one.against) in _THREE]
+    return bounds(results, chosen)
+
+
+def bounds(results: Sequence[Result], targets: Sequence[Target] = TARGETS) -> str:
+    """The table of docs/performance.md, in Markdown."""
     groups: dict[tuple[str, float], list[Outcome]] = {}
     for result in results:
-        for outcome in outcomes(result):
+        for outcome in outcomes(result, targets):
             target = outcome.target
             groups.setdefault((_label(target), target.at_most), []).append(outcome)
     lines = ["| | measured | to reach |", "|---|---|---|"]
@@ -106,4 +120,4 @@ def _label(target: Target) -> str:
 if __name__ == "__main__":
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
     results = record.results_of(record.read(path))
-    print(markdown(results), "", adjoints(results), sep="\n")
+    print(*(table(results) for table in (three, bounds, adjoints)), sep="\n\n")

@@ -59,12 +59,13 @@ def main(arguments: list[str] | None = None) -> None:
     _, train_key, key = jax.random.split(jax.random.key(options.seed), 3)
 
     digits = fj.data.digits()
-    model, _ = quickstart.trained(digits, train_key, options.steps)
+    network, _ = quickstart.trained(digits, train_key, options.steps)
+    v = fj.velocity(network, fj.CondOT())
     judge = quickstart.judge(digits)
     real_accuracy = judge.score(quickstart.flat(digits.test.image), digits.test.label)
     real = Quality(real_accuracy, *energy_by_digit(*digits.train, digits.test))
     measured: dict[str, list[Quality]] = {}
-    for name, sampler in tqdm(samplers(model).items(), desc="drawing", unit="sampler"):
+    for name, sampler in tqdm(samplers(v).items(), desc="drawing", unit="sampler"):
         measured[name] = []
         for calls in CALLS:
             ts = sampler.grid(calls // sampler.calls_per_step)
@@ -94,17 +95,16 @@ class Sampler(NamedTuple):
     calls_per_step: int = 1
 
 
-def samplers(model: Any) -> dict[str, Sampler]:
-    """The methods that are compared, for a velocity on the straight path."""
-    schedule = fj.CondOT()
-    sde = fj.with_noise(model, schedule, lambda t: 1 - t)
+def samplers(v: fj.Velocity) -> dict[str, Sampler]:
+    """The methods that are compared."""
+    sde = fj.with_noise(v, lambda t: 1 - t)
     return {
-        "Euler": Sampler(model, fj.uniform_grid, fj.euler),
-        "Heun": Sampler(model, fj.uniform_grid, fj.heun, calls_per_step=2),
-        "DPM-Solver++ 2M": Sampler(model, fj.beta_grid, fj.dpmpp_2m(schedule)),
-        "Adams": Sampler(model, fj.beta_grid, fj.adams()),
+        "Euler": Sampler(v, fj.uniform_grid, fj.euler),
+        "Heun": Sampler(v, fj.uniform_grid, fj.heun, calls_per_step=2),
+        "DPM-Solver++ 2M": Sampler(v, fj.beta_grid, fj.dpmpp_2m),
+        "Adams": Sampler(v, fj.beta_grid, fj.adams()),
         "SDE: Euler-Maruyama": Sampler(sde, fj.uniform_grid, fj.euler_maruyama),
-        "SDE: DPM-Solver++ 2M": Sampler(model, fj.uniform_grid, fj.dpmpp_2m_sde(schedule)),
+        "SDE: DPM-Solver++ 2M": Sampler(v, fj.uniform_grid, fj.dpmpp_2m_sde),
     }
 
 

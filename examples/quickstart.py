@@ -170,21 +170,22 @@ def handwritten_digits(
     """Learns the velocity of the digits, draws new ones by an ODE and an SDE, and judges them."""
     digits = fj.data.digits()
     print(f"\n3. Handwritten digits: {len(digits.train.image)} real images to train on")
-    model, losses = trained(digits, train_key, steps)
+    network, losses = trained(digits, train_key, steps)
+    v = fj.velocity(network, fj.CondOT())
 
     ode_key, sde_key, film_key = jax.random.split(key, 3)
     ts = fj.uniform_grid(100)
     # The SDE dX = (u + g^2/2 score) dt + g dW has the flow's marginals for any noise g.
-    sde = fj.with_noise(model, fj.CondOT(), lambda t: 1 - t)
+    sde = fj.with_noise(v, lambda t: 1 - t)
     drawn = {
-        "flow (ODE)": draw_digits(ode_key, model, ts, progress="drawing by the ODE"),
+        "flow (ODE)": draw_digits(ode_key, v, ts, progress="drawing by the ODE"),
         "diffusion (SDE)": draw_digits(sde_key, sde, ts, progress="drawing by the SDE"),
     }
     accuracies = report(digits, drawn)
 
     draw_loss(losses, out)
     draw_samples(digits, drawn, out)
-    draw_generation(film_key, model, sde, ts, out)
+    draw_generation(film_key, v, sde, ts, out)
     return [
         f"only {accuracy:.1%} of the digits of the {name} are the ones asked for"
         for name, accuracy in accuracies.items()
@@ -195,10 +196,14 @@ def handwritten_digits(
 def trained(digits: fj.data.Digits, key: jax.Array, steps: int) -> tuple[fj.models.MLP, jax.Array]:
     """A network that has learned the velocity u_t(x, y) of the digits, and its losses."""
     model_key, fit_key = jax.random.split(key)
-    model = fj.models.MLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
+    network = fj.models.MLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
+
+    def loss(network, sample, key):
+        return fj.losses.flow_matching(network, sample.image, key, sample.label)
+
     return fj.training.fit(
-        model,
-        lambda model, sample, key: fj.losses.flow_matching(model, sample.image, key, sample.label),
+        network,
+        loss,
         digits.train,
         fit_key,
         optimizer=optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, max(steps, 101))),
@@ -307,7 +312,9 @@ def draw_samples(digits: fj.data.Digits, drawn: dict, out: pathlib.Path) -> None
     figure.savefig(out / "digits.png", bbox_inches="tight")
 
 
-def draw_generation(key: jax.Array, model, sde: fj.SDE, ts: jax.Array, out: pathlib.Path) -> None:
+def draw_generation(
+    key: jax.Array, v: fj.Velocity, sde: fj.SDE, ts: jax.Array, out: pathlib.Path
+) -> None:
     """The way from noise to five digits, by the ODE and by the SDE from the same noise."""
     labels = jnp.array([0, 2, 3, 5, 8])
     keys = jax.random.split(key, len(labels))
@@ -326,7 +333,7 @@ def draw_generation(key: jax.Array, model, sde: fj.SDE, ts: jax.Array, out: path
     names = [f"{t:.1f}" for t in ts[::10]]
     for ax, (name, film) in zip(
         figure.subplots(1, 2),
-        {"flow (ODE)": paths(model, False), "diffusion (SDE)": paths(sde, True)}.items(),
+        {"flow (ODE)": paths(v, False), "diffusion (SDE)": paths(sde, True)}.items(),
         strict=True,
     ):
         plot.image_grid(

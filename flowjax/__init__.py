@@ -1,10 +1,8 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from importlib.metadata import version
-
 from flowjax import data, losses, models, training
 from flowjax._numerics import plus
-from flowjax.densities import log_likelihood
+from flowjax.densities import Exact, Hutchinson, euler_log_likelihood, log_likelihood
 from flowjax.fields import (
     Velocity,
     change_schedule,
@@ -70,7 +68,7 @@ from flowjax.targets import (
     ornstein_uhlenbeck,
 )
 
-__version__ = version("flowjax-solvers")
+__version__ = "0.1.0"
 
 __all__ = [
     "EDM",
@@ -78,8 +76,10 @@ __all__ = [
     "Checkpointed",
     "CondOT",
     "Direct",
+    "Exact",
     "Gaussian",
     "GaussianMixture",
+    "Hutchinson",
     "Polynomial",
     "Reversible",
     "Schedule",
@@ -105,6 +105,7 @@ __all__ = [
     "dpmpp_2m_sde",
     "edm_heun",
     "euler",
+    "euler_log_likelihood",
     "euler_maruyama",
     "exponential_euler",
     "gaussian_bridge",

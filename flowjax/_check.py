@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,9 +83,11 @@ def shapes_of(x0: PyTree, name: str) -> PyTree[jax.ShapeDtypeStruct]:
             )
         dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating) or jnp.finfo(dtype).bits < _BIG_ENOUGH:
+            advice = "convert it first, for example with .astype(jnp.float32)"
+            if jnp.issubdtype(dtype, jnp.complexfloating):
+                advice = "split it into its real and its imaginary part, a state of two leaves"
             raise TypeError(
-                f"{leaf_name} must be a real floating array, got dtype {dtype}; "
-                f"convert it first, for example with .astype(jnp.float32)."
+                f"{leaf_name} must be a real floating array, got dtype {dtype}; {advice}."
             )
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(getattr(leaf, "shape", ()), jnp.result_type(leaf)), x0
@@ -105,7 +108,17 @@ def concrete(compute: Callable[[], Any]) -> Any:
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if not isinstance(ts, np.ndarray):
-        return jnp.asarray(ts)
+        if isinstance(ts, (int, np.integer)):
+            raise TypeError(
+                f"ts must be a grid of times, got {ts!r}: for {ts} steps from 0 to 1 write "
+                f"fj.uniform_grid({ts})."
+            )
+        if not isinstance(ts, (jax.Array, np.generic, float, list, tuple)):
+            raise TypeError(f"ts must be a grid of times such as fj.uniform_grid(20), got {ts!r}.")
+        try:
+            return jnp.asarray(ts)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     # Not jnp.asarray, which compiles a program here, under `jit`.
     with jax.ensure_compile_time_eval():
         return jax.device_put(ts)
@@ -162,17 +175,28 @@ def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 
 
-def checked_schedule(schedule: Any, *methods: str, name: str = "schedule") -> Any:
-    """The schedule itself, refused unless it has `rates` and the other methods that are named."""
-    methods = ("rates", *methods)
-    complete = callable(schedule) and all(hasattr(schedule, method) for method in methods)
-    if isinstance(schedule, type) or not complete:
-        needs = ", ".join(f"{name}.{method}(...)" for method in methods)
-        raise TypeError(
-            f"{name} must be a schedule such as fj.CondOT(), with {name}(t) and {needs}, "
-            f"got {schedule!r}."
-        )
-    return schedule
+def elements(x: PyTree[Array], name: str) -> int:
+    """How many numbers a state holds, refused if that is none."""
+    total = sum(leaf.size for leaf in jax.tree.leaves(x))
+    if total == 0:
+        raise ValueError(f"{name} must hold at least one number, got only arrays of size zero.")
+    return total
+
+
+def function(value: Any, name: str, form: str = "(t, x, args)") -> Any:
+    """The function itself, refused unless it can be called."""
+    if isinstance(value, type) or not callable(value):
+        raise TypeError(f"{name} must be a function {form}, got {value!r}.")
+    return value
+
+
+def returned_scalar(value: Any, name: str) -> Any:
+    """What the function `name` returned, refused unless it is one real floating number."""
+    number = isinstance(value, (float, np.generic, np.ndarray, jax.Array))
+    if not number or jnp.shape(value) != () or not is_floating(value):
+        got = eqx.tree_pformat(value)
+        raise TypeError(f"{name} must return a real floating scalar, got {got}.")
+    return value
 
 
 def is_leaf(value: Any) -> bool:
@@ -183,11 +207,13 @@ def is_floating(value: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(value), jnp.floating))
 
 
-def paired(tree: PyTree, x: PyTree, name: str) -> list[tuple[str, Any, Any]]:
+def paired(
+    tree: PyTree, x: PyTree, name: str, like: str = "the state's"
+) -> list[tuple[str, Any, Any]]:
     """Name, leaf and the state's leaf; refused if the structures differ."""
     got, want = jax.tree.structure(tree), jax.tree.structure(x)
     if got != want:
-        raise ValueError(f"{name} must have the state's structure {want}, got {got}.")
+        raise ValueError(f"{name} must have {like} structure {want}, got {got}.")
     named = leaves_with_names(tree, name)
     return [(*pair, leaf) for pair, leaf in zip(named, jax.tree.leaves(x), strict=True)]
 
@@ -252,10 +278,3 @@ def scalar_time(t: Any) -> Array:
     if t.ndim != 0:
         raise ValueError(f"t must be a scalar, got shape {t.shape}; use jax.vmap over many times.")
     return t
-
-
-def function(value: Any, name: str) -> Any:
-    """A function ``(t, x, args)``, refused unless it can be called."""
-    if isinstance(value, type) or not callable(value):
-        raise TypeError(f"{name} must be a callable (t, x, args), got {value!r}.")
-    return value

@@ -13,6 +13,7 @@ from flowjax import _check
 from flowjax._check import static_number
 from flowjax._numerics import computing_dtype
 from flowjax._types import Times
+from flowjax.schedules.schedule import checked_schedule
 
 
 def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
@@ -122,7 +123,7 @@ def karras_grid(
         models", 2022, arXiv 2206.00364, equation 5.
     """
     n = _check.positive_int(n, "n")
-    _check.checked_schedule(schedule, "time_at")
+    checked_schedule(schedule)
     sigma_min = static_number(sigma_min, "sigma_min")
     sigma_max = static_number(sigma_max, "sigma_max")
     rho = static_number(rho, "rho")
@@ -180,7 +181,7 @@ def log_snr_grid(
         model sampling in around 10 steps", 2022, arXiv 2206.00927, section 3.3.
     """
     n = _check.positive_int(n, "n")
-    _check.checked_schedule(schedule, "time_at")
+    checked_schedule(schedule)
     log_snr_min = static_number(log_snr_min, "log_snr_min")
     log_snr_max = static_number(log_snr_max, "log_snr_max")
     if not -math.inf < log_snr_min < log_snr_max < math.inf:

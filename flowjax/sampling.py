@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, Sharding
 from flowjax import _check
 from flowjax._progress import progress_bar
 from flowjax.solver import SDE, solve
-from flowjax.solver.door import check_from_noise, check_pair, check_times, traced
+from flowjax.solver.door import check_from_noise, check_pair, check_times
 from flowjax.solver.stepper import needs_noise
 
 
@@ -102,7 +102,7 @@ def sample(
     noisy = is_sde if step is None else needs_noise(step, is_sde)
     check_from_noise(ts, field_or_sde)
     check_times(ts, field_or_sde, step, drawn=noisy)
-    args = traced(args)
+    args = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, args)
 
     layout = None if sharding is None else _automatic(sharding, num, size)
     shards = 1 if layout is None else size // layout.shard_shape((size,))[0]

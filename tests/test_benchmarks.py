@@ -334,11 +334,21 @@ def test_devices_that_were_started_once_each_are_compared():
 
 @pytest.mark.parametrize(
     ("page", "table"),
-    [("README.md", summary.markdown), ("docs/adjoints.md", summary.adjoints)],
+    [
+        ("README.md", summary.three),
+        ("docs/performance.md", summary.bounds),
+        ("docs/adjoints.md", summary.adjoints),
+    ],
 )
 def test_the_documentation_shows_the_tables_of_the_committed_results(page, table):
     results = results_of(record.read(summary.RESULTS))
     assert table(results) in (check.ROOT / page).read_text()
+
+
+def test_the_readme_shows_three_figures():
+    header, _, *rows = summary.three(results_of(record.read(summary.RESULTS))).splitlines()
+    assert header == "| | measured | to reach |"
+    assert len(rows) == 3
 
 
 # --- that contenders do the same work -------------------------------------------------------------

@@ -29,9 +29,7 @@ def small(example, monkeypatch, names):
     monkeypatch.setattr(example.quickstart, "SAMPLES_PER_DIGIT", 20)
     monkeypatch.setattr(example.quickstart, "ASKED", np.repeat(np.arange(10), 20))
     every = example.samplers
-    monkeypatch.setattr(
-        example, "samplers", lambda model: {name: every(model)[name] for name in names}
-    )
+    monkeypatch.setattr(example, "samplers", lambda v: {name: every(v)[name] for name in names})
     return example
 
 
@@ -108,7 +106,7 @@ def test_a_sampler_calls_the_network_as_often_as_it_says(example, name):
         jax.debug.callback(lambda t: calls.append(float(t)), t)
         return -x
 
-    sampler = example.samplers(field)[name]
+    sampler = example.samplers(fj.velocity(field, fj.CondOT()))[name]
     ts = sampler.grid(10 // sampler.calls_per_step)
     key = jax.random.key(0) if name.startswith("SDE") else None
     jax.block_until_ready(fj.solve(sampler.field, 1.0, ts, step=sampler.step, key=key))

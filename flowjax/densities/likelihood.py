@@ -1,4 +1,4 @@
-"""Log densities of the samples of a flow."""
+"""Log densities of a flow in continuous time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,30 +8,88 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
-from jax.flatten_util import ravel_pytree
 
 from flowjax import _check
-from flowjax._numerics import computing_dtype
-from flowjax._types import Field, Scalar, State
-from flowjax.densities.newton import norm, root
-from flowjax.solver import Checkpointed, brownian_increments, euler, rk4, solve
-from flowjax.solver.door import as_plain_field, check_times
+from flowjax._numerics import widest
+from flowjax._types import Field, State
+from flowjax.densities.backward import check_arguments, flat, like, log_density, velocity
+from flowjax.solver import Checkpointed, brownian_increments, rk4
 
 # Directions pushed through the Jacobian at once: fewer take time, more take memory.
 _AT_ONCE = 64
 
 
+class Exact(eqx.Module):
+    r"""The divergence as it is: the trace of the Jacobian, by one product for each element.
+
+    $$\nabla\cdot u = \sum_{i=1}^d \frac{\partial u_i}{\partial x_i}$$
+
+    Example:
+        >>> import flowjax as fj
+        >>> prior = fj.Gaussian(0.0, 1.0)
+        >>> value = fj.log_likelihood(
+        ...     0.5, fj.linear_field, prior.log_prob, fj.uniform_grid(20), args=1.0
+        ... )
+        >>> print(f"{value:.3f}")  # of N(0, exp(-2)), by fj.Exact()
+        -0.843
+    """
+
+
+class Hutchinson(eqx.Module):
+    r"""An unbiased estimate of the divergence, by products with random directions.
+
+    $$\nabla\cdot u = E\Big[v^\top \frac{\partial u}{\partial x} v\Big] \approx
+    \frac1K \sum_{k=1}^K v_k^\top \frac{\partial u}{\partial x} v_k$$
+
+    with probes v of independent random signs: without error where the Jacobian is diagonal, and
+    elsewhere with the least variance that independent elements have.
+
+    Args:
+        key: one JAX key, which names the probes. It is a leaf, so that a record may be mapped:
+            for an estimate of its own for each sample, `jax.vmap` over samples and keys.
+        probes: K, a static positive int.
+
+    Raises:
+        TypeError: key is not a JAX key, or probes is not a static int.
+        ValueError: key is a batch of keys, or probes is below one.
+
+    Example:
+        >>> import jax
+        >>> import flowjax as fj
+        >>> prior = fj.Gaussian(0.0, 1.0)
+        >>> value = fj.log_likelihood(
+        ...     0.5,
+        ...     fj.linear_field,
+        ...     prior.log_prob,
+        ...     fj.uniform_grid(20),
+        ...     args=1.0,
+        ...     divergence=fj.Hutchinson(jax.random.key(0)),
+        ... )
+        >>> print(f"{value:.3f}")
+        -0.843
+
+    References:
+        Hutchinson (1989), "A stochastic estimator of the trace of the influence matrix for
+        Laplacian smoothing splines", Communications in Statistics 18.
+    """
+
+    key: Any
+    probes: int = eqx.field(static=True)
+
+    def __init__(self, key: Any, probes: int = 1):
+        _check.single_key(key)
+        self.key = key
+        self.probes = _check.positive_int(probes, "probes")
+
+
 def log_likelihood(
     x: Any,
-    field: Field,
+    v: Field,
     init_log_prob: Callable[[Any], Any],
     ts: Any,
     *,
     args: Any = None,
-    method: str = "exact",
-    key: Any = None,
-    probes: int = 1,
+    divergence: Exact | Hutchinson = Exact(),
     step: Any = None,
     adjoint: Any = Checkpointed(),
 ) -> Array:
@@ -40,62 +98,41 @@ def log_likelihood(
     $$\log p_1(x_1) = \log p_0(x_0) - \int_0^1 \nabla\cdot u_t(x_t)\,dt, \qquad
     \frac{d}{dt} x_t = u_t(x_t)$$
 
-    along the path solved backward from x at ts[-1] to ts[0]. The methods differ in the integral:
+    along the path solved backward from x at ts[-1] to ts[0], with the integral beside it.
 
-    - ``"exact"``: the divergence is the trace of the Jacobian, integrated beside x by `step`.
-    - ``"hutchinson"``: the divergence is estimated by $v^\top (\partial u / \partial x) v$ with
-      probes v of random signs, drawn once and kept along the path. Given the path, the estimate of
-      the integral is unbiased, and without error where the Jacobian is diagonal.
-    - ``"discrete"``: the density of the Euler sampler ``solve(field, x0, ts)``, without error of
-      discretisation. Each step backward solves $x_{i+1} = x_i + h u_{t_i}(x_i)$ for x_i by
-      Newton's method, and
+    The number is that of the flow in continuous time. With few steps it is wrong, for the flow and
+    for any sampler of it, and can be absurdly optimistic: after five steps of Euler such a density
+    integrates to 1.230 for 0.3 N(-2, 0.25) + 0.7 N(2, 0.25). For the density of a sampler of few
+    steps see `euler_log_likelihood`.
 
-    $$\log p_1(x_n) = \log p_0(x_0)
-    - \sum_i \log\det\Big(I + h\,\frac{\partial u_{t_i}}{\partial x}(x_i)\Big)$$
-
-    The first two belong to the flow in continuous time. With few steps their number is wrong, for
-    the flow and for any sampler of it, and can be absurdly optimistic: after five steps of Euler
-    such a density integrates to 1.230 for 0.3 N(-2, 0.25) + 0.7 N(2, 0.25), and that of "discrete"
-    to 1.000, as it does for any number of steps.
-
-    "discrete" returns NaN, with a NaN gradient, where it finds no x_i, or where the determinant
-    there is zero to rounding or negative: the Euler map has no inverse there. It also finds none
-    if the field is not as exact as x's dtype (matrix products are taken in full precision, but a
-    network may round inside). It finds one x_i only: if several points are taken to x_{i+1}, which
-    needs h times the Lipschitz constant of u to be one or more, the number is the density of what
-    comes from one of them.
-
-    Cost, in field calls per step, for d elements in x and a step of c calls: "exact" c calls, each
-    with d Jacobian-vector products; "hutchinson" c calls, each with `probes` of them; "discrete"
-    three to five calls, each with d of them and the solution of a dense (d, d) system. All are
-    differentiable in x, args, ts and the arrays in the field.
+    Cost, in field calls per step, for d elements in x and a step of c calls: c, each with d
+    Jacobian-vector products (`Exact`) or `probes` of them (`Hutchinson`). It is differentiable in
+    x, args, ts and the arrays in the field.
 
     Args:
         x: one sample at ts[-1], an array or any pytree of real floating arrays; for a batch,
             `jax.vmap`.
-        field: ``(t, x, args) -> dx``, as in `solve`.
+        v: the velocity, any field ``(t, x, args) -> dx``, as in `solve`.
         init_log_prob: ``x0 -> log p_0(x0)``, a scalar, for x0 like x.
         ts: (n + 1,) times, increasing: the sampler's own grid, which is run through backward.
-        args: passed on to the field, as in `solve`.
-        method: "exact", "hutchinson" or "discrete".
-        key: one JAX key, which names the probes; for "hutchinson" only.
-        probes: number of probes that are averaged, a static positive int; for "hutchinson" only.
-        step: the method that solves backward; not for "discrete", which is Euler's by definition.
-            Default: `rk4`, which on mixtures of Gaussians is closer than `heun` on the same grid,
-            and for the same number of field calls where that is 80 or more.
+        args: passed on to v, as in `solve`.
+        divergence: `Exact`, or `Hutchinson(key, probes)`: estimated by probes that are drawn once
+            and kept along the path. Given the path, the estimate of the integral is unbiased.
+        step: the method that solves backward, one for any field. Default: `rk4`, which on mixtures
+            of Gaussians is closer than `heun` on the same grid, and for the same number of field
+            calls where that is 80 or more.
         adjoint: how the loop is differentiated, as in `solve`.
 
     Returns:
         The log density, a scalar of x's dtype but at least float32.
 
     Raises:
-        TypeError: if a leaf of x or the value of init_log_prob is not real floating, field is an
-            `SDE` (the likelihood is that of the flow), known to be no velocity or not callable,
-            init_log_prob is not callable, probes is not a static int, or key is not a key.
-        ValueError: if method is none of the three; "hutchinson" has no key, or another method has
-            key, probes or, if "discrete", a step; ts decreases (where it is not traced);
-            init_log_prob returns no scalar; or probes is below one. `solve` raises for the rest,
-            such as a time at which the field says nothing.
+        TypeError: if a leaf of x is not real floating; v is an `SDE` (the likelihood is that of the
+            flow), known to be no velocity or not callable; init_log_prob is not callable or returns
+            anything but a real floating scalar; divergence is neither of the two; or step is a
+            sampler that reads a schedule.
+        ValueError: if ts decreases (where it is not traced). `solve` raises for the rest, such as a
+            time at which the velocity is not determined.
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,149 +149,50 @@ def log_likelihood(
         arXiv 1806.07366, theorem 1.
         Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud (2018), "FFJORD", arXiv 1810.01367,
         equation 8 (one probe for the whole solve).
-        Hutchinson (1989), "A stochastic estimator of the trace of the influence matrix for
-        Laplacian smoothing splines", Communications in Statistics 18.
         Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole (2021), "Score-based generative modeling
         through stochastic differential equations", arXiv 2011.13456, section 4.3.
     """
     x, ts = _check.state(x, "x"), _check.time_grid(ts)
-    probes = _check.positive_int(probes, "probes")
-    _check_arguments(field, init_log_prob, ts, method, key, probes, step)
-    _check_times(field, ts, method, step)
-    dtypes = [computing_dtype(leaf.dtype) for leaf in jax.tree.leaves(x)]
-    dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-    if method == "discrete":
-        augmented, step = _Alone(field), _inverse_euler
-    else:
-        signs = None if method == "exact" else _signs(key, probes, x, dtype)
-        augmented, step = _WithDivergence(field, signs), rk4 if step is None else step
-    start = (x, jnp.zeros((), dtype))
-    x0, log_volume = solve(augmented, start, ts[::-1], args, step=step, adjoint=adjoint)
-    return _scalar(init_log_prob(x0), dtype) + log_volume
+    step = rk4 if step is None else step
+    check_arguments(v, init_log_prob, ts, step, order=-1)
+    augmented = _WithDivergence(v, _probes(divergence, x, widest(x)))
+    return log_density(x, augmented, step, init_log_prob, ts, args, adjoint)
 
 
 class _WithDivergence(eqx.Module):
     """The field of (x, log volume): the velocity, and its divergence, exact or by probes."""
 
-    field: Any
+    v: Any
     probes: Array | None  # (probes, d)
 
     def __call__(self, t: Any, state: State, args: Any) -> State:
         x, log_volume = state
-        dtype, d = log_volume.dtype, sum(leaf.size for leaf in jax.tree.leaves(x))
-        velocity, jvp = jax.linearize(lambda x: _velocity(self.field, t, x, args), x)
+        dtype = log_volume.dtype
+        ones = jnp.ones_like(flat(x, dtype))
+        u, jvp = jax.linearize(lambda x: velocity(self.v, t, x, args), x)
 
         def quadratic_form(v: Array) -> Array:
-            return jnp.sum(v * _flat(jvp(_like(v, x)), dtype))
+            return jnp.sum(v * flat(jvp(like(v, x)), dtype))
 
         def diagonal(i: Array) -> Array:
-            return quadratic_form((jnp.arange(d) == i).astype(dtype))
+            return quadratic_form(jnp.where(jnp.arange(ones.size) == i, ones, 0))
 
         if self.probes is None:
-            return velocity, jnp.sum(_mapped(diagonal, jnp.arange(d)))
-        return velocity, jnp.mean(_mapped(quadratic_form, self.probes))
-
-
-class _Alone(eqx.Module):
-    """The field of (x, log volume) for a step that sees to the log volume itself."""
-
-    field: Any
-
-    def __call__(self, t: Any, state: State, args: Any) -> State:
-        # Newton's method does not converge where an accelerator rounds the factors of products.
-        with jax.default_matmul_precision("highest"):
-            return _velocity(self.field, t, state[0], args), jnp.zeros_like(state[1])
-
-
-def _inverse_euler(
-    field: Field, t0: Scalar, t1: Scalar, state: State, args: Any, dw: None = None
-) -> State:
-    """From x at t0 to the y at t1 < t0 whose Euler step, y + (t0 - t1) u(t1, y), is x."""
-    x, log_volume = state
-    dtype = log_volume.dtype
-    h, end = jnp.asarray(t0 - t1, dtype), _flat(x, dtype)
-    eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(x))
-
-    def residual(y: Array) -> Array:
-        velocity, _ = field(t1, (_like(y, x), log_volume), args)
-        return y + h * _flat(velocity, dtype) - end
-
-    y, jacobian, found = root(residual, end, eps)
-    sign, log_determinant = jnp.linalg.slogdet(jacobian)
-    rounding = eps * (1 + norm(jacobian)) * norm(jnp.linalg.inv(jacobian))
-    regular = (sign > 0) & (rounding < 0.1)
-    # As a factor, NaN reaches the gradient too.
-    valid = jnp.where(found & regular, 1.0, jnp.nan).astype(dtype)
-    return _like(valid * y, x), valid * (log_volume - log_determinant)
+            return u, jnp.sum(_mapped(diagonal, jnp.arange(ones.size)))
+        return u, jnp.mean(_mapped(quadratic_form, self.probes))
 
 
 def _mapped(function: Callable, xs: Array) -> Array:
     return jax.lax.map(function, xs, batch_size=min(xs.shape[0], _AT_ONCE))
 
 
-def _velocity(field: Field, t: Any, x: State, args: Any) -> State:
-    return _check.alike(field(t, x, args), x, "field output")
-
-
-def _signs(key: Any, probes: int, x: State, dtype: Any) -> Array:
-    """Random signs, (probes, d): those of normals, of which a key of any kind names the same."""
-    normals = brownian_increments(key, np.arange(probes + 1.0), x)
-    flat = jax.vmap(lambda v: _flat(v, dtype))(normals)
-    return jnp.where(flat < 0, -1.0, 1.0).astype(dtype)
-
-
-def _flat(x: State, dtype: Any) -> Array:
-    return ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(dtype), x))[0]
-
-
-def _like(flat: Array, x: State) -> State:
-    """A flat array in the structure, shapes and dtypes of x."""
-    _, unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf.astype(flat.dtype), x))
-    return jax.tree.map(lambda part, leaf: part.astype(leaf.dtype), unravel(flat), x)
-
-
-def _check_arguments(
-    field: Any, init_log_prob: Any, ts: Array, method: Any, key: Any, probes: Any, step: Any
-) -> None:
-    """Refuses what `solve` would not refuse, or not in these words."""
-    as_plain_field(field, "field")
-    for name, function in (("field", field), ("init_log_prob", init_log_prob)):
-        if not callable(function):
-            raise TypeError(f"{name} must be callable, got {function!r}.")
-    if not isinstance(ts, Tracer) and np.any(np.diff(np.asarray(ts)) < 0):
-        raise ValueError(
-            "ts must be the sampler's own grid, which increases, got one that decreases: "
-            "log_likelihood runs through it backward itself."
-        )
-    if method not in ("exact", "hutchinson", "discrete"):
-        raise ValueError(f"method must be 'exact', 'hutchinson' or 'discrete', got {method!r}.")
-    if method == "hutchinson" and key is None:
-        raise ValueError("method 'hutchinson' draws probes: give key (one JAX key).")
-    if method != "hutchinson" and (key is not None or probes != 1):
-        given = "probes" if key is None else "key"
-        raise ValueError(f"{given} was given, but method {method!r} draws no probes: leave it out.")
-    if method == "discrete" and step not in (None, euler):
-        raise ValueError(
-            f"step must be left out for method 'discrete', the density of the Euler sampler, "
-            f"got {step!r}."
-        )
-
-
-def _check_times(field: Any, ts: Array, method: str, step: Any) -> None:
-    """Lets the field refuse the times at which it is called, where they are not traced."""
-    if isinstance(ts, Tracer):
-        return
-    if method == "discrete":
-        check_times(ts, field, euler, drawn=False)
-    else:
-        check_times(ts[::-1], field, rk4 if step is None else step, drawn=False)
-
-
-def _scalar(value: Any, dtype: Any) -> Array:
-    """What init_log_prob returned, in `dtype`."""
-    shape, found = jnp.shape(value), jnp.result_type(value)
-    if shape != ():
-        raise ValueError(f"init_log_prob must return a scalar, got shape {shape}.")
-    if not jnp.issubdtype(found, jnp.floating):
-        raise TypeError(f"init_log_prob must return a real floating scalar, got dtype {found}.")
-    return jnp.asarray(value, dtype)
+def _probes(divergence: Any, x: State, dtype: Any) -> Array | None:
+    """Random signs, (probes, d), or None where the trace itself is asked for."""
+    if isinstance(divergence, Exact):
+        return None
+    if not isinstance(divergence, Hutchinson):
+        raise TypeError(f"divergence must be fj.Exact() or fj.Hutchinson(key), got {divergence!r}.")
+    # Those of normals, of which a key of any kind names the same in every batch.
+    normals = brownian_increments(divergence.key, np.arange(divergence.probes + 1.0), x)
+    ones = jnp.ones_like(flat(x, dtype))
+    return jax.vmap(lambda normal: jnp.where(flat(normal, dtype) < 0, -ones, ones))(normals)

@@ -41,6 +41,16 @@ def norm(array: Array) -> Array:
     return jnp.max(jnp.sum(jnp.abs(array.reshape(array.shape[0], -1)), axis=1))
 
 
+def inverse_norm(matrix: Array) -> Array:
+    """The norm of the inverse."""
+    # Not by jnp.linalg.inv, which fails on a mesh of explicit axes. The factors leave the order of
+    # the columns open, which does not matter to the norm.
+    lu, _, _ = jax.lax.linalg.lu(matrix)
+    solve = functools.partial(jax.lax.linalg.triangular_solve, lu, left_side=True)
+    identity = jnp.diag(jnp.ones_like(matrix[0]))
+    return norm(solve(solve(identity, lower=True, unit_diagonal=True)))
+
+
 class _Search(NamedTuple):
     """The best point of the Newton iteration, and the part of its Newton step to try next."""
 
@@ -75,9 +85,11 @@ def _search(residual: Callable, start: Array, eps: float) -> Array:
     def going(at: _Search) -> Array:
         return ~at.finished & (at.tries < _MAX_TRIES)
 
-    one, no = jnp.ones((), start.dtype), jnp.zeros((), bool)
+    # Made from start, so that they lie on the same devices.
+    one = norm(jnp.ones_like(start))
+    no, none = one < 0, jnp.int32(0 * one)
     hopeless = jnp.any(jnp.isnan(start))
-    first = _Search(start, jnp.inf * one, no, jnp.zeros_like(start), one, jnp.int32(0), hopeless)
+    first = _Search(start, jnp.inf * one, no, jnp.zeros_like(start), one, none, hopeless)
     return jax.lax.while_loop(going, iterate, first).y
 
 
@@ -88,4 +100,4 @@ def _small(jacobian: Array, y: Array, start: Array, eps: float) -> Array:
 
 def _value_and_jacobian(function: Callable, y: Array) -> tuple[Array, Array]:
     value, jvp = jax.linearize(function, y)
-    return value, jax.vmap(jvp, out_axes=1)(jnp.eye(y.size, dtype=y.dtype))
+    return value, jax.vmap(jvp, out_axes=1)(jnp.diag(jnp.ones_like(y)))

@@ -15,6 +15,7 @@ from flowjax._types import Domain
 from flowjax.fields.predictions import on_leaves, score_from
 from flowjax.fields.velocity import Velocity, lacks, velocity
 from flowjax.schedules.point import path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity
 
 
@@ -64,7 +65,7 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
         training change of the scheduler); Karras et al., 2022, arXiv 2206.00364, section 2.
     """
     v = as_velocity(v, "change_schedule")
-    model = _Changed(v, _check.checked_schedule(new, name="new"))
+    model = _Changed(v, checked_schedule(new, name="new"))
     changed = velocity(model, new, model.predicts, v.coupled)
     of_pair, of_velocity = _domains(model)
     return dataclasses.replace(
@@ -102,7 +103,7 @@ class _Changed(eqx.Module):
             # Where sigma' is infinite, `sigma' E` is `-sigma sigma'` times the score, which scales.
             finite = jnp.isfinite(new.sigma_rate)
             rate = jnp.where(finite, new.sigma_rate, -scale * new.half_variance_rate)
-            score = score_from(self.old.predicts, old, x, value)
+            score = score_from(self.old.predicts, old, x, value, unless=finite)
             return new.alpha_rate * data + rate * jnp.where(finite, noise, score)
 
         pair = self.old.pair(old_time, args, old, x, value)

@@ -14,6 +14,7 @@ from flowjax._numerics import clip, log, widest
 from flowjax._types import Field
 from flowjax.fields.predictions import on_leaves
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import described
 
 # The bounds of ln(sigma / alpha) that a preconditioned network is shown.
@@ -72,7 +73,7 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
             f"network must be a callable (c_noise, x, args), which has no time, got "
             f"{described(network)}."
         )
-    return _Preconditioned(network, _check.checked_schedule(schedule), sigma_data)
+    return _Preconditioned(network, checked_schedule(schedule), sigma_data)
 
 
 class _Preconditioned(eqx.Module):

@@ -22,6 +22,7 @@ from flowjax.fields.predictions import (
 )
 from flowjax.schedules import Schedule
 from flowjax.schedules.point import path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import described, refuse_coupled, traced
 
 
@@ -69,7 +70,7 @@ def velocity(
         Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4.
     """
     check_name(predicts, "predicts")
-    _check.checked_schedule(schedule)
+    checked_schedule(schedule)
     gives = getattr(type(_check.function(model, "model")), "gives", predicts)
     if isinstance(model, Velocity) or gives not in PREDICTIONS:
         raise TypeError(
@@ -199,8 +200,9 @@ class Velocity(eqx.Module):
 
     def pair(self, t: ArrayLike, args: Any, path: Any, x: State, value: State) -> Any:
         """The data and the noise, from what `prediction` returns."""
-        if _knows_pair(self.model):
-            return self.model.data_and_noise(t, x, args)
+        known = getattr(self.model, "data_and_noise", None)
+        if known is not None:
+            return known(t, x, args)
 
         def part(i: int) -> State:
             return on_leaves(

@@ -22,6 +22,7 @@ from flowjax.fields.predictions import (
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity, lacks
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity, refuse_coupled
 from flowjax.solver.sde import SDE
 
@@ -141,7 +142,7 @@ def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]
     """
     start = number(start, "start")
     require(lambda start: 0 <= start < 1, start, message="start must be from 0 to below 1")
-    g = _Memoryless(_check.checked_schedule(schedule), start)
+    g = _Memoryless(checked_schedule(schedule), start)
     at_start = _check.concrete(lambda: g(0.0))
     if at_start is not None and not np.isfinite(at_start):
         raise ValueError(f"start must be above 0 under {schedule}, where g is infinite at t = 0.")
@@ -190,9 +191,8 @@ class _Drift(eqx.Module):
         def drift(path: PathPoint, x: Array, value: Array) -> Array:
             u = velocity_from(predicts, path, x, value)
             half = jnp.asarray(g, x.dtype) ** 2 / 2
-            score = score_from(predicts, path, x, value)
             # Where there is no noise it need not be determined.
-            return u + half * jnp.where((half == 0) & jnp.isnan(score), 0, score)
+            return u + half * score_from(predicts, path, x, value, unless=half == 0)
 
         return on_leaves(drift, path, x, value)
 

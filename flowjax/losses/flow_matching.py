@@ -6,10 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.flatten_util import ravel_pytree
 
-from flowjax._check import alike, single_key, state
-from flowjax._numerics import computing_dtype
-from flowjax.schedules import CondOT
+from flowjax import _check
+from flowjax._numerics import weighted, widest
+from flowjax.schedules import CondOT, Schedule
+from flowjax.schedules.point import path_at
+from flowjax.schedules.schedule import checked_schedule
+from flowjax.solver.door import as_plain_field
 
 
 def flow_matching(
@@ -18,7 +22,7 @@ def flow_matching(
     key: Array,
     args: Any = None,
     *,
-    schedule: Any = CondOT(),
+    schedule: Any = None,
 ) -> Array:
     r"""The conditional flow matching loss of one sample, at one random time and noise.
 
@@ -27,24 +31,28 @@ def flow_matching(
 
     with d the number of elements. Its expectation over the data is least at the marginal velocity
     $u_t(x) = E[\dot\alpha_t x_1 + \dot\sigma_t x_0 \mid x_t = x]$, where it equals the mean
-    variance of the target given x_t: in general that is not zero.
+    variance of the target given x_t: in general that is not zero, and where the square of sigma'
+    has no integral (`SquareRoot` and `VariancePreserving`, at t = 1) it is infinite for data with a
+    density: the mean of a batch does not settle.
 
     Args:
         model: the velocity to train, a field ``(t, x, args) -> u`` with x's structure, shapes
-            and dtypes.
+            and dtypes, or what `fj.velocity` makes of any model.
         x1: one data sample: a floating array or a pytree of them.
         key: one JAX key; it names the time and the noise.
         args: passed on to the model, such as the sample's label.
-        schedule: the path from noise (t = 0) to data (t = 1), ``schedule(t) -> (a, s)`` and
-            ``schedule.rates(t) -> (a', s')``.
+        schedule: the path from noise (t = 0) to data (t = 1), for a model that has none of its
+            own. Default: `CondOT()`.
 
     Returns:
         The loss, a scalar of at least 32 bits. For a batch, `jax.vmap` over samples and keys,
         and the mean.
 
     Raises:
-        TypeError: x1 is not floating, or key is not a JAX key.
-        ValueError: key is a batch of keys, or the model's output is unlike its input.
+        TypeError: the model is not callable or known to give something else than a velocity, x1 is
+            not floating, key is not a JAX key, or schedule is no schedule.
+        ValueError: x1 holds no number, key is a batch of keys, schedule is given for a model with
+            one of its own, or the model's output is unlike its input.
 
     Example:
         >>> import jax
@@ -63,31 +71,31 @@ def flow_matching(
         arXiv 2210.02747, equation 14; Holderrieth, Erives (MIT 6.S184), 2025, arXiv 2506.02070,
         section 4.1.
     """
-    single_key(key)
-    x1 = state(x1, "x1")
-    leaves, structure = jax.tree.flatten(x1)
-    # Times and noise are as wide as the widest leaf, and of at least 32 bits.
-    dtypes = [computing_dtype(leaf.dtype) for leaf in leaves]
-    time_dtype = max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
-
+    _check.single_key(key)
+    x1 = _check.state(x1, "x1")
+    _check.elements(x1, "x1")
+    schedule = _schedule_of(as_plain_field(model, "model"), schedule)
+    dtype = widest(x1)
     time_key, noise_key = jax.random.split(key)
-    t = jax.random.uniform(time_key, dtype=time_dtype)
-    noise = [
-        jax.random.normal(leaf_key, leaf.shape, time_dtype)
-        for leaf_key, leaf in zip(jax.random.split(noise_key, len(leaves)), leaves, strict=True)
-    ]
-    alpha, sigma = schedule(t)
-    alpha_rate, sigma_rate = schedule.rates(t)
+    # Neither 0 nor 1, where some predictions determine no velocity.
+    t = jax.random.uniform(time_key, dtype=dtype) + jnp.finfo(dtype).eps / 2
+    leaves, structure = jax.tree.flatten(x1)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(noise_key, len(leaves))))
+    x0 = jax.tree.map(lambda leaf, key: jax.random.normal(key, leaf.shape, dtype), x1, keys)
+    x1_wide = jax.tree.map(lambda leaf: leaf.astype(dtype), x1)
 
-    xt = [
-        (alpha * leaf.astype(time_dtype) + sigma * x0).astype(leaf.dtype)
-        for leaf, x0 in zip(leaves, noise, strict=True)
-    ]
-    xt = jax.tree.unflatten(structure, xt)
-    velocity = alike(model(t, xt, args), xt, "the model's output")
+    path = path_at(schedule, t, dtype)
+    xt = weighted(x1, (path.alpha, x1_wide), (path.sigma, x0))
+    u = _check.alike(model(t, xt, args), xt, "the model's output")
+    error = weighted(x1_wide, (1, u), (-path.alpha_rate, x1_wide), (-path.sigma_rate, x0))
+    return jnp.mean(ravel_pytree(error)[0] ** 2)
 
-    squares = jnp.zeros((), time_dtype)
-    for u, leaf, x0 in zip(jax.tree.leaves(velocity), leaves, noise, strict=True):
-        target = alpha_rate * leaf.astype(time_dtype) + sigma_rate * x0
-        squares += jnp.sum((u.astype(time_dtype) - target) ** 2)
-    return squares / sum(leaf.size for leaf in leaves)
+
+def _schedule_of(model: Any, schedule: Any) -> Schedule:
+    """The model's own schedule, or that which is given for a model that has none."""
+    own = getattr(model, "schedule", None)
+    if not isinstance(own, Schedule):
+        return checked_schedule(CondOT() if schedule is None else schedule)
+    if schedule is not None:
+        raise ValueError(f"schedule must be left out: this model has its own, {own}.")
+    return own

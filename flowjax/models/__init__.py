@@ -1,4 +1,4 @@
-"""Small equinox networks that are fields: ``model(t, x, args) -> velocity``."""
+"""Small networks, as equinox modules of the form of a field: ``model(t, x, args)``."""
 
 from flowjax.models.mlp import MLP as MLP
 

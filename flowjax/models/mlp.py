@@ -1,5 +1,7 @@
 """A residual multilayer perceptron that sees the time and, if asked, a class label."""
 
+import functools
+import math
 from typing import Any
 
 import equinox as eqx
@@ -7,10 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
-from flowjax._check import positive_int, single_key
-from flowjax._numerics import computing_dtype
+from flowjax._check import positive_int, scalar_time, single_key, state
 
 # Angular frequencies pi 2^-1 ... pi 2^4: from a quarter turn over [0, 1], which tells the two
 # ends apart, to eight turns.
@@ -18,16 +18,20 @@ _FREQUENCIES = np.pi * 2.0 ** np.linspace(-1.0, 4.0, 16)
 
 
 class MLP(eqx.Module):
-    r"""A residual network that is a field: ``model(t, x, args) -> velocity``.
+    r"""A residual network of the form of a field, ``model(t, x, args)``, with an output like x.
 
     $$c = \mathrm{silu}(A\,[\cos ft, \sin ft] + e_y), \qquad z_0 = B x$$
 
     $$z_{k+1} = z_k + D_k\,\mathrm{silu}\big(C_k\,[(1 + \mathrm{scale}_k(c))\,
     z_k / \mathrm{rms}(z_k) + \mathrm{shift}_k(c)]\big), \qquad
-    u_t(x, y) = E\,\mathrm{silu}(z_\mathrm{depth})$$
+    f(t, x, y) = E\,\mathrm{silu}(z_\mathrm{depth})$$
 
     with affine maps A to E, scale and shift, and a vector e_y for each label y. D starts at zero,
-    so that each block starts as the identity.
+    so that each block starts as the identity; the other maps start uniform within
+    `1 / sqrt(inputs)` of zero, and e_y as standard normals.
+
+    What it predicts is what it is trained for: a velocity, as it stands, or any other prediction
+    in `fj.velocity(model, schedule, predicts)`.
 
     Args:
         shape: the shape of one sample, such as ``(8, 8)``.
@@ -61,11 +65,11 @@ class MLP(eqx.Module):
 
     shape: tuple[int, ...] = eqx.field(static=True)
     num_classes: int | None = eqx.field(static=True)
-    state_layer: eqx.nn.Linear
-    time_layer: eqx.nn.Linear
+    state_layer: "_Affine"
+    time_layer: "_Affine"
     label_table: Array | None
     blocks: tuple["_Block", ...]
-    velocity_layer: eqx.nn.Linear
+    output_layer: "_Affine"
 
     def __init__(
         self,
@@ -84,25 +88,17 @@ class MLP(eqx.Module):
         self.num_classes = None if num_classes is None else positive_int(num_classes, "num_classes")
         single_key(key)
 
-        size = int(np.prod(self.shape, dtype=int))
-        state_key, time_key, label_key, velocity_key, *block_keys = jax.random.split(key, 4 + depth)
-        self.state_layer = eqx.nn.Linear(size, width, key=state_key)
-        self.time_layer = eqx.nn.Linear(2 * len(_FREQUENCIES), width, key=time_key)
-        self.label_table = (
-            None
-            if self.num_classes is None
-            else jax.random.normal(label_key, (self.num_classes + 1, width))
+        self.state_layer, self.time_layer, self.label_table, self.blocks, self.output_layer = (
+            _initial(key, math.prod(self.shape), width, depth, self.num_classes)
         )
-        self.blocks = tuple(_Block(width, block_key) for block_key in block_keys)
-        self.velocity_layer = eqx.nn.Linear(width, size, key=velocity_key)
 
     @property
     def null(self) -> int | None:
         """The label that stands for "no label": num_classes, or None for a model without labels."""
         return self.num_classes
 
-    def __call__(self, t: ArrayLike, x: ArrayLike, args: Any = None) -> Array:
-        """The velocity at time t and state x, for the label ``args``.
+    def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
+        """The prediction at time t and state x, for the label ``args``.
 
         Args:
             t: time, a scalar.
@@ -111,21 +107,24 @@ class MLP(eqx.Module):
                 without labels. A JAX array outside of that range cannot raise: it gives NaN.
 
         Returns:
-            The velocity, with x's shape and dtype. It is computed in the weights' dtype.
+            The prediction, with x's shape and dtype. It is computed in the weights' dtype.
 
         Raises:
             TypeError: x is not floating, or the label is missing, not an integer or not wanted.
             ValueError: t is not a scalar, x has another shape, or the label is not a scalar or
                 is out of range.
         """
-        x = self._state(x)
-        if jnp.ndim(t) != 0:
+        t, x = scalar_time(t), state(x, "x")
+        if getattr(x, "shape", None) != self.shape:
             raise ValueError(
-                f"t must be a scalar, got shape {jnp.shape(t)}; for a batch, jax.vmap the model."
+                f"x must be an array of the model's shape {self.shape}, got "
+                f"{eqx.tree_pformat(x)}; for a batch, jax.vmap the model."
             )
         dtype = self.state_layer.weight.dtype
 
-        condition = self.time_layer(_time_features(t).astype(dtype))
+        angles = jnp.asarray(_FREQUENCIES, t.dtype) * t
+        features = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+        condition = self.time_layer(features.astype(dtype))
         label = self._label(args)
         if self.label_table is not None and label is not None:
             condition = condition + _rows(self.label_table, label)
@@ -134,17 +133,8 @@ class MLP(eqx.Module):
         hidden = self.state_layer(x.astype(dtype).reshape(-1))
         for block in self.blocks:
             hidden = block(hidden, condition)
-        velocity = self.velocity_layer(jax.nn.silu(hidden))
-        return velocity.reshape(self.shape).astype(x.dtype)
-
-    def _state(self, x: Any) -> Array:
-        x = jnp.asarray(x)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(f"x must be a real floating array, got dtype {x.dtype}.")
-        if x.shape != self.shape:
-            hint = "; for a batch, jax.vmap the model." if x.shape[1:] == self.shape else "."
-            raise ValueError(f"x must have the model's shape {self.shape}, got {x.shape}{hint}")
-        return x
+        output = self.output_layer(jax.nn.silu(hidden))
+        return output.reshape(self.shape).astype(x.dtype)
 
     def _label(self, args: Any) -> Array | None:
         if self.num_classes is None:
@@ -155,13 +145,11 @@ class MLP(eqx.Module):
                 )
             return None
         wanted = f"args must be an integer label from 0 to {self.num_classes}"
-        if args is None:
-            raise TypeError(f"{wanted}, got None; {self.num_classes} (model.null) is 'no label'.")
-        if not isinstance(args, jax.Array | np.ndarray | np.generic | int):
-            raise TypeError(f"{wanted}, got {args!r}.")
+        number = isinstance(args, jax.Array | np.ndarray | np.generic | int)
+        if not number or not jnp.issubdtype(jnp.result_type(args), jnp.integer):
+            got = eqx.tree_pformat(args)
+            raise TypeError(f"{wanted} (model.null, for no label), got {got}.")
         label = jnp.asarray(args)
-        if not jnp.issubdtype(label.dtype, jnp.integer):
-            raise TypeError(f"{wanted}, got dtype {label.dtype}.")
         if label.ndim != 0:
             raise ValueError(
                 f"{wanted}, got shape {label.shape}; for a batch, jax.vmap over states and labels."
@@ -172,16 +160,18 @@ class MLP(eqx.Module):
         return label.astype(jnp.int32)
 
 
-class _Block(eqx.Module):
-    modulation: eqx.nn.Linear
-    first: eqx.nn.Linear
-    second: eqx.nn.Linear
+class _Affine(eqx.Module):
+    weight: Array
+    bias: Array
 
-    def __init__(self, width: int, key: Array):
-        modulation_key, first_key, second_key = jax.random.split(key, 3)
-        self.modulation = eqx.nn.Linear(width, 2 * width, key=modulation_key)
-        self.first = eqx.nn.Linear(width, width, key=first_key)
-        self.second = jax.tree.map(jnp.zeros_like, eqx.nn.Linear(width, width, key=second_key))
+    def __call__(self, x: Array) -> Array:
+        return self.weight @ x + self.bias
+
+
+class _Block(eqx.Module):
+    modulation: _Affine
+    first: _Affine
+    second: _Affine
 
     def __call__(self, hidden: Array, condition: Array) -> Array:
         scale, shift = jnp.split(self.modulation(condition), 2)
@@ -189,12 +179,27 @@ class _Block(eqx.Module):
         return hidden + self.second(jax.nn.silu(self.first((1 + scale) * normal + shift)))
 
 
-def _time_features(t: ArrayLike) -> Array:
-    t = jnp.asarray(t)
-    floating = jnp.issubdtype(t.dtype, jnp.floating)
-    dtype = computing_dtype(t.dtype) if floating else jnp.float32
-    angles = jnp.asarray(_FREQUENCIES, dtype) * t.astype(dtype)
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _initial(key: Array, size: int, width: int, depth: int, num_classes: int | None) -> tuple:
+    """The parts of a new network, from one draw: to compile one for each shape takes seconds."""
+    map_key, label_key = jax.random.split(key)
+    ends = [(size, width), (2 * len(_FREQUENCIES), width), (width, size)]
+    sizes = ends + depth * [(width, 2 * width), (width, width)]
+    total = sum((inputs + 1) * outputs for inputs, outputs in sizes)
+    draw, maps = jax.random.uniform(map_key, (total,), minval=-1, maxval=1), []
+    for inputs, outputs in sizes:
+        rows = draw[: (inputs + 1) * outputs].reshape(outputs, -1) / math.sqrt(inputs)
+        draw = draw[rows.size :]
+        maps.append(_Affine(rows[:, 1:], rows[:, 0]))
+    state_layer, time_layer, output_layer, *inner = maps
+    blocks = tuple(
+        _Block(modulation, first, _Affine(jnp.zeros((width, width)), jnp.zeros(width)))
+        for modulation, first in zip(inner[::2], inner[1::2], strict=True)
+    )
+    table = None
+    if num_classes is not None:
+        table = jax.random.normal(label_key, (num_classes + 1, width))
+    return state_layer, time_layer, table, blocks, output_layer
 
 
 def _rows(table: Array, index: Array) -> Array:

@@ -23,13 +23,12 @@ class Interval(NamedTuple):
     """A schedule over one step; but for sigma's rate all of it is finite, also at its ends."""
 
     start: PathPoint
-    end: PathPoint
     a0: Array
     s0: Array
     a1: Array
     s1: Array
     decay: Array
-    """`e^{-h}`; 0 where alpha_0 or sigma_1 is."""
+    """`e^{-h}`, going forward: 0 from alpha = 0 and to sigma = 0."""
     gain: Array
     """`alpha_1 (1 - e^{-h})`, what the data weighs beside `(sigma_1 / sigma_0) x`."""
     h: Array
@@ -42,30 +41,32 @@ def interval(schedule: Any, t0: Scalar, t1: Scalar, x: State) -> Interval:
     """The schedule over the step from t0 to t1, in the precision of the state."""
     dtype = widest(x)
     start, end = path_at(schedule, t0, dtype), path_at(schedule, t1, dtype)
-    (a0, s0, *_), (a1, s1, *_) = start, end
-    finite = (a0 > 0) & (s0 > 0) & (a1 > 0) & (s1 > 0)
-    ratio = quotient(jnp.where(finite, a1 * s0, 1), jnp.where(finite, a0 * s1, 1))
-    h = jnp.log(ratio)
-    return Interval(
-        *(start, end, a0, s0, a1, s1),
-        decay=quotient(a0 * s1, s0 * a1),
-        gain=a1 - quotient(a0 * s1, s0),
-        h=h,
-        inverse_h=quotient(jnp.ones_like(h), h),
-    )
+    a0, s0, a1, s1 = start.alpha, start.sigma, end.alpha, end.sigma
+    later, earlier = a1 * s0, a0 * s1
+    finite = (later > 0) & (earlier > 0)
+    h = jnp.log(jnp.where(finite, later, 1) / jnp.where(finite, earlier, 1))
+    # A step of no length forgets nothing, at the ends too.
+    decay = jnp.where(later > 0, quotient(earlier, later), 1)
+    gain = a1 - quotient(earlier, s0)
+    return Interval(start, a0, s0, a1, s1, decay, gain, h, quotient(jnp.ones_like(h), h))
 
 
 def noise_weight(forgotten: Array, t0: Scalar, t1: Scalar) -> Array:
-    r"""`\sqrt{forgotten / (t_1 - t_0)}`: what dW is multiplied by to have that variance."""
+    r"""`\sqrt{forgotten / (t_1 - t_0)}`: what dW is multiplied by to have that variance.
+
+    NaN on a step back in time, which these methods do not take.
+    """
+    length = jnp.asarray(t1 - t0, forgotten.dtype)
     # A step of no length adds no noise, and has a derivative.
-    return root(quotient(forgotten, jnp.asarray(t1 - t0, forgotten.dtype)))
+    return jnp.where(length < 0, jnp.nan, root(quotient(forgotten, length)))
 
 
 def extrapolation(h: Array, inverse_h_before: Array) -> Array:
     """H over that of the step before, by which a two-step method extrapolates; 0 for order 1.
 
-    Beyond 2, as on the last step of a grid that stops short of sigma = 0, what the step before
-    tells is no guide: a uniform grid is at most at 1.71, one that is even in lambda at 1.
+    A step that is far longer than the one before, as the last of a uniform grid that stops short of
+    sigma = 0, goes where the data expected do not change as they have done. A uniform grid is at
+    most at 1.7 else, and one that is even in lambda at 1.
     """
     ratio = h * inverse_h_before
-    return jnp.where(ratio > 2, 0, ratio)
+    return jnp.where((ratio > 2) & (jnp.abs(h) > 1.5), 0, ratio)

@@ -63,7 +63,7 @@ def adams(order: int = 4) -> Stepper:
         2305.14267 (pairs).
     """
     order = _check.positive_int(order, "order")
-    return Stepper(_Start(order), _step, one_way=True)
+    return Stepper(_Start(order), _adams, one_way=True)
 
 
 class _Memory(NamedTuple):
@@ -81,7 +81,7 @@ class _Memory(NamedTuple):
     """Whether they have been."""
 
 
-def _step(
+def _adams(
     field: Field,
     t0: Scalar,
     t1: Scalar,

@@ -1,5 +1,6 @@
 """DPM-Solver++ of order 2 with two steps, for the flow and for the SDE that is memoryless."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,7 +19,8 @@ def _nothing_before(field: Velocity, t0: Scalar, x0: State, args: Any) -> tuple[
     return jax.tree.map(jnp.zeros_like, x0), jnp.zeros((), widest(x0))
 
 
-def _step_2m(
+@partial(Stepper, _nothing_before, one_way=True, reads="velocity")
+def dpmpp_2m(
     field: Velocity,
     t0: Scalar,
     t1: Scalar,
@@ -27,49 +29,74 @@ def _step_2m(
     dw: None = None,
     memory: Any = None,
 ) -> tuple[State, Any]:
+    r"""DPM-Solver++(2M): order 2, one field call a step.
+
+    $$x_1 = \frac{\sigma_1}{\sigma_0} x_0 - \alpha_1 (e^{-h} - 1)
+    \Big[\Big(1 + \frac{1}{2r}\Big) D_0 - \frac{1}{2r} D_{-1}\Big], \qquad r = \frac{h_{-1}}{h}$$
+
+    with the expected data D at the start of this step and of the one before, and
+    $h = \lambda_1 - \lambda_0$, $\lambda = \log(\alpha / \sigma)$. Here it is written as the step
+    of `ddim` and a correction,
+
+    $$x_1 = \alpha_1 D_0 + \sigma_1 E_0 + \alpha_1 (1 - e^{-h}) \frac{h}{2 h_{-1}} (D_0 - D_{-1})$$
+
+    which stays finite: the correction is left out on the first step, on a step to sigma = 0 (so
+    that the last is of order 1, as the paper has it), and where the step before came from alpha =
+    0. It is left out too on a step of h > 2 that is more than twice the one before: such is the
+    last of a uniform grid that stops short of sigma = 0, where D hardly changes any more.
+
+    It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> v = fj.Gaussian(0.0, 0.5).velocity(fj.CondOT())
+        >>> print(f"{fj.solve(v, 1.0, fj.uniform_grid(50), step=fj.dpmpp_2m):.3f}")  # 0.5 x0
+        0.502
+
+    References:
+        Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++: fast solver for guided sampling of diffusion
+        probabilistic models", 2022, arXiv 2211.01095, Algorithm 2.
+    """
     previous, inverse_h = memory
     i = interval(field.schedule, t0, t1, x)
     data, noise = field.data_and_noise(t0, x, args)
+    # Lines 4, and 7 to 9: the step of ddim, and what D goes on by.
     c = i.gain * extrapolation(i.h, inverse_h) / 2
     x1 = weighted(x, (i.a1 + c, data), (i.s1, noise), (-c, previous))
     return x1, (data, i.inverse_h)
 
 
-dpmpp_2m = Stepper(_nothing_before, _step_2m, one_way=True, reads="velocity")
-r"""DPM-Solver++(2M): order 2, one field call a step.
-
-$$x_1 = \frac{\sigma_1}{\sigma_0} x_0 - \alpha_1 (e^{-h} - 1)
-\Big[\Big(1 + \frac{1}{2r}\Big) D_0 - \frac{1}{2r} D_{-1}\Big], \qquad r = \frac{h_{-1}}{h}$$
-
-with the expected data D at the start of this step and of the one before, and
-$h = \lambda_1 - \lambda_0$, $\lambda = \log(\alpha / \sigma)$. Here it is written as the step
-of `ddim` and a correction,
-
-$$x_1 = \alpha_1 D_0 + \sigma_1 E_0 + \alpha_1 (1 - e^{-h}) \frac{h}{2 h_{-1}} (D_0 - D_{-1})$$
-
-which stays finite: the correction is left out on the first step, on a step to sigma = 0 (so
-that the last is of order 1, as the paper has it), where the step before came from alpha = 0,
-and where h is more than twice that of the step before, as on the last step of a grid that
-stops short of sigma = 0.
-
-It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.
-
-Example:
-    >>> import jax.numpy as jnp
-    >>> import flowjax as fj
-    >>> v = fj.Gaussian(0.0, 0.5).velocity(fj.CondOT())
-    >>> print(f"{fj.solve(v, 1.0, fj.uniform_grid(50), step=fj.dpmpp_2m):.3f}")  # 0.5 x0
-    0.502
-
-References:
-    Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++: fast solver for guided sampling of diffusion
-    probabilistic models", 2022, arXiv 2211.01095, Algorithm 2.
-"""
-
-
-def _step_2m_sde(
+@partial(Stepper, _nothing_before, one_way=True, reads="velocity")
+def dpmpp_2m_sde(
     field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State, memory: Any
 ) -> tuple[State, Any]:
+    r"""SDE-DPM-Solver++(2M): DPM-Solver++(2M) for the memoryless SDE; one field call a step.
+
+    $$x_1 = \frac{\sigma_1}{\sigma_0} e^{-h} x_0 + \alpha_1 (1 - e^{-2h})
+    \Big[\Big(1 + \frac{1}{2r}\Big) D_0 - \frac{1}{2r} D_{-1}\Big]
+    + \sigma_1 \sqrt{1 - e^{-2h}}\,\xi, \qquad r = \frac{h_{-1}}{h}$$
+
+    the midpoint form; the step of `ancestral` and a correction, which is left out where that of
+    `dpmpp_2m` is.
+
+    It is a `Stepper` for a `Velocity`, and with a key. Times lie within [0, 1] and go one way.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> v = fj.Gaussian(jnp.zeros(2), 0.5).velocity(fj.CondOT())
+        >>> init = lambda key: jax.random.normal(key, (2,))
+        >>> ts, step = fj.uniform_grid(20), fj.dpmpp_2m_sde
+        >>> xs = fj.sample(jax.random.key(0), v, init, ts, 1000, step=step)
+        >>> print(f"{xs.std():.1f}")
+        0.5
+
+    References:
+        Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++: fast solver for guided sampling of diffusion
+        probabilistic models", 2022, arXiv 2211.01095, its part on diffusion SDEs.
+    """
     previous, inverse_h = memory
     i = interval(field.schedule, t0, t1, x)
     data, noise = field.data_and_noise(t0, x, args)
@@ -81,32 +108,3 @@ def _step_2m_sde(
         *((i.s1 * i.decay, noise), (i.s1 * fresh, dw)),
     )
     return x1, (data, i.inverse_h)
-
-
-dpmpp_2m_sde = Stepper(_nothing_before, _step_2m_sde, one_way=True, reads="velocity")
-r"""SDE-DPM-Solver++(2M): DPM-Solver++(2M) for the memoryless SDE; one field call a step.
-
-$$x_1 = \frac{\sigma_1}{\sigma_0} e^{-h} x_0 + \alpha_1 (1 - e^{-2h})
-\Big[\Big(1 + \frac{1}{2r}\Big) D_0 - \frac{1}{2r} D_{-1}\Big]
-+ \sigma_1 \sqrt{1 - e^{-2h}}\,\xi, \qquad r = \frac{h_{-1}}{h}$$
-
-the midpoint form; the step of `ancestral` and a correction, which is left out where that of
-`dpmpp_2m` is.
-
-It is a `Stepper` for a `Velocity`, and with a key. Times lie within [0, 1] and go one way.
-
-Example:
-    >>> import jax
-    >>> import jax.numpy as jnp
-    >>> import flowjax as fj
-    >>> v = fj.Gaussian(jnp.zeros(2), 0.5).velocity(fj.CondOT())
-    >>> init = lambda key: jax.random.normal(key, (2,))
-    >>> ts, step = fj.uniform_grid(20), fj.dpmpp_2m_sde
-    >>> xs = fj.sample(jax.random.key(0), v, init, ts, 1000, step=step)
-    >>> print(f"{xs.std():.1f}")
-    0.5
-
-References:
-    Lu, Zhou, Bao, Chen, Li, Zhu, "DPM-Solver++: fast solver for guided sampling of diffusion
-    probabilistic models", 2022, arXiv 2211.01095, its part on diffusion SDEs.
-"""

@@ -123,6 +123,9 @@ def stochastic_ddim(eta: float) -> "_StochasticDDIM":
     $$x_1 = \alpha_1 D + \sqrt{\sigma_1^2 - v^2}\,E + v\,\xi, \qquad
     v = \eta\,\sigma_1 \sqrt{1 - e^{-2h}}$$
 
+    with h as in `ancestral` and $\xi = dW / \sqrt{t_1 - t_0}$: a share eta squared of the variance
+    that `ancestral` draws afresh. A step to sigma = 0 adds no noise.
+
     Args:
         eta: from 0 to 1, a static number.
 
@@ -163,9 +166,9 @@ class _StochasticDDIM(eqx.Module):
     ) -> State:
         i = interval(field.schedule, t0, t1, x)
         data, noise = field.data_and_noise(t0, x, args)
-        share = self.eta**2 * (1 - i.decay) * (1 + i.decay)
-        fresh = noise_weight(share, t0, t1)
-        return weighted(x, (i.a1, data), (i.s1 * root(1 - share), noise), (i.s1 * fresh, dw))
+        kept = root(1 - self.eta**2 + (self.eta * i.decay) ** 2)
+        fresh = self.eta * noise_weight((1 - i.decay) * (1 + i.decay), t0, t1)
+        return weighted(x, (i.a1, data), (i.s1 * kept, noise), (i.s1 * fresh, dw))
 
 
 @facts(reads="with_noise")

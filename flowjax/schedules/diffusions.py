@@ -7,11 +7,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax._check import number, require, time
-from flowjax._numerics import clip, log, root
-from flowjax.schedules.schedule import Schedule, falling_rate
+from flowjax._numerics import clip, log
+from flowjax.schedules.schedule import ExactEnds, falling_rate
 
 
-class VariancePreserving(Schedule):
+class VariancePreserving(ExactEnds):
     r"""The variance-preserving diffusion with a linear noise rate: DDPM in continuous time.
 
     $$\alpha_t = \exp\Big(-\tfrac{T^2}{4}(\beta_{max} - \beta_{min}) - \tfrac T2 \beta_{min}\Big),
@@ -52,9 +52,9 @@ class VariancePreserving(Schedule):
             message="beta_min and beta_max must be finite with beta_min <= beta_max",
         )
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma)`."""
-        return jnp.exp(-self._noise(t) / 2), root(self.variance(t))
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, the exponential of minus half the noise so far."""
+        return jnp.exp(-self._noise(t) / 2)
 
     def variance(self, t: ArrayLike) -> Array:
         """Sigma squared, `1 - alpha^2`, with a derivative at t = 1 too."""
@@ -102,7 +102,7 @@ class VariancePreserving(Schedule):
         return jnp.asarray(self.beta_min, t.dtype), jnp.asarray(self.beta_max, t.dtype)
 
 
-class VarianceExploding(Schedule):
+class VarianceExploding(ExactEnds):
     r"""The variance-exploding diffusion: unscaled data under noise that falls geometrically.
 
     $$\alpha_t = 1, \quad \sigma_t = \sigma_{max} (\sigma_{min} / \sigma_{max})^t$$
@@ -143,21 +143,19 @@ class VarianceExploding(Schedule):
             message="sigma_min and sigma_max must be finite with sigma_min < sigma_max",
         )
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma)`; alpha is 1."""
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, which is 1."""
+        return jnp.ones_like(time(t))
+
+    def sigma(self, t: ArrayLike) -> Array:
+        """Sigma, `sigma_max (sigma_min / sigma_max)^t`."""
         t = time(t)
-        sigma_max = jnp.asarray(self.sigma_max, t.dtype)
-        return jnp.ones_like(t), sigma_max * jnp.exp(t * self._log_ratio(t))
+        return jnp.asarray(self.sigma_max, t.dtype) * jnp.exp(t * self._log_ratio(t))
 
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(0, sigma log(sigma_min / sigma_max))`."""
         t = time(t)
-        return jnp.zeros_like(t), self(t)[1] * self._log_ratio(t)
-
-    def half_variance_rate(self, t: ArrayLike) -> Array:
-        """The product `sigma sigma' = sigma^2 log(sigma_min / sigma_max)`."""
-        t = time(t)
-        return self(t)[1] ** 2 * self._log_ratio(t)
+        return jnp.zeros_like(t), self.sigma(t) * self._log_ratio(t)
 
     def log_snr(self, t: ArrayLike) -> Array:
         """The log signal-to-noise ratio `-2 log sigma`."""
@@ -176,7 +174,7 @@ class VarianceExploding(Schedule):
         return jnp.log(low) - jnp.log(high)
 
 
-class EDM(Schedule):
+class EDM(ExactEnds):
     r"""The diffusion of EDM: unscaled data under noise that falls at constant speed.
 
     $$\alpha_t = 1, \quad \sigma_t = \sigma_{max} (1 - t)$$
@@ -212,20 +210,19 @@ class EDM(Schedule):
             message="sigma_max must be positive and finite",
         )
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma) = (1, sigma_max (1 - t))`."""
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, which is 1."""
+        return jnp.ones_like(time(t))
+
+    def sigma(self, t: ArrayLike) -> Array:
+        """Sigma, `sigma_max (1 - t)`."""
         t = time(t)
-        return jnp.ones_like(t), self._sigma_max(t) * (1 - t)
+        return self._sigma_max(t) * (1 - t)
 
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(0, -sigma_max)`."""
         t = time(t)
         return jnp.zeros_like(t), jnp.broadcast_to(-self._sigma_max(t), t.shape)
-
-    def half_variance_rate(self, t: ArrayLike) -> Array:
-        """The product `sigma sigma' = -sigma_max^2 (1 - t)`."""
-        t = time(t)
-        return -(self._sigma_max(t) ** 2) * (1 - t)
 
     def log_snr(self, t: ArrayLike) -> Array:
         """The log signal-to-noise ratio `-2 log sigma`."""

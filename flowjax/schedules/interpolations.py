@@ -7,11 +7,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax._check import number, require, time
-from flowjax._numerics import log, root
-from flowjax.schedules.schedule import Schedule, falling_rate
+from flowjax._numerics import log
+from flowjax.schedules.schedule import ExactEnds, falling_rate
 
 
-class CondOT(Schedule):
+class CondOT(ExactEnds):
     r"""The straight path of conditional optimal transport.
 
     $$\alpha_t = t, \quad \sigma_t = 1 - t, \quad x_t = t\,x_1 + (1 - t)\,x_0$$
@@ -34,31 +34,25 @@ class CondOT(Schedule):
         arXiv 2210.02747, equation 20 with sigma_min = 0.
     """
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma) = (t, 1 - t)`."""
-        t = time(t)
-        return t, 1 - t
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, which is t."""
+        return time(t)
+
+    def sigma(self, t: ArrayLike) -> Array:
+        """Sigma, `1 - t`."""
+        return 1 - time(t)
 
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(1, -1)`."""
         t = time(t)
         return jnp.ones_like(t), -jnp.ones_like(t)
 
-    def half_variance_rate(self, t: ArrayLike) -> Array:
-        """The product `sigma sigma' = t - 1`."""
-        return time(t) - 1
-
-    def log_snr(self, t: ArrayLike) -> Array:
-        """The log signal-to-noise ratio `2 log(t / (1 - t))`."""
-        t = time(t)
-        return 2 * (log(t) - log(1 - t))
-
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `1 / (1 + exp(-log_snr / 2))`."""
         return jax.nn.sigmoid(time(log_snr) / 2)
 
 
-class Trigonometric(Schedule):
+class Trigonometric(ExactEnds):
     r"""A quarter of a circle, `alpha^2 + sigma^2 = 1`, at constant speed.
 
     $$\alpha_t = \sin\tfrac{\pi t}{2}, \quad \sigma_t = \cos\tfrac{\pi t}{2}$$
@@ -74,26 +68,19 @@ class Trigonometric(Schedule):
         arXiv 2209.15571, equation 5.
     """
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma)`, exactly (0, 1) and (1, 0) at the ends."""
-        t = time(t)
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, `sin(pi t / 2)`."""
+        return jnp.sin(np.pi / 2 * time(t))
+
+    def sigma(self, t: ArrayLike) -> Array:
+        """Sigma, `cos(pi t / 2)`."""
         # The cosine of the rounded pi / 2 is not zero; the sine of zero is.
-        return jnp.sin(np.pi / 2 * t), jnp.sin(np.pi / 2 * (1 - t))
+        return jnp.sin(np.pi / 2 * (1 - time(t)))
 
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(pi/2 sigma, -pi/2 alpha)`."""
         alpha, sigma = self(t)
         return np.pi / 2 * sigma, -np.pi / 2 * alpha
-
-    def half_variance_rate(self, t: ArrayLike) -> Array:
-        """The product `sigma sigma' = -pi/2 alpha sigma`."""
-        alpha, sigma = self(t)
-        return -np.pi / 2 * alpha * sigma
-
-    def log_snr(self, t: ArrayLike) -> Array:
-        """The log signal-to-noise ratio `2 log tan(pi t / 2)`."""
-        alpha, sigma = self(t)
-        return 2 * (log(alpha) - log(sigma))
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `2/pi arctan(exp(log_snr / 2))`."""
@@ -104,7 +91,7 @@ class Trigonometric(Schedule):
         return jnp.where(late, 1 - angle, angle)
 
 
-class Polynomial(Schedule):
+class Polynomial(ExactEnds):
     r"""The straight path at another speed: slow to leave the noise.
 
     $$\alpha_t = t^n, \quad \sigma_t = 1 - t^n$$
@@ -135,15 +122,18 @@ class Polynomial(Schedule):
         self.n = number(n, "n")
         require(lambda n: 1 <= n < np.inf, self.n, message="n must be a finite number >= 1")
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma) = (t^n, 1 - t^n)`."""
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, `t^n`."""
+        t = time(t)
+        return _power(t, jnp.asarray(self.n, t.dtype))
+
+    def sigma(self, t: ArrayLike) -> Array:
+        """Sigma, `1 - t^n`."""
         t = time(t)
         n = jnp.asarray(self.n, t.dtype)
-        alpha = _power(t, n)
         # Near t = 1 the difference would cancel; expm1 does not.
         late = t > 0.5
-        sigma = jnp.where(late, 0 - jnp.expm1(n * jnp.log(jnp.where(late, t, 1))), 1 - alpha)
-        return alpha, sigma
+        return jnp.where(late, 0 - jnp.expm1(n * jnp.log(jnp.where(late, t, 1))), 1 - _power(t, n))
 
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(n t^(n-1), -n t^(n-1))`."""
@@ -152,17 +142,13 @@ class Polynomial(Schedule):
         rate = n * _power(t, n - 1)
         return rate, -rate
 
-    def half_variance_rate(self, t: ArrayLike) -> Array:
-        """The product `sigma sigma' = -n t^(n-1) (1 - t^n)`."""
-        return self(t)[1] * self.rates(t)[1]
-
     def log_snr(self, t: ArrayLike) -> Array:
         """The log signal-to-noise ratio `2 log(t^n / (1 - t^n))`."""
         t = time(t)
         n = jnp.asarray(self.n, t.dtype)
         # Not the logarithm of alpha, which may underflow.
         log_alpha = jnp.where(t > 0, n * jnp.log(jnp.where(t > 0, t, 1)), -jnp.inf)
-        return 2 * (log_alpha - log(self(t)[1]))
+        return 2 * (log_alpha - log(self.sigma(t)))
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `(1 + exp(-log_snr / 2))^(-1/n)`."""
@@ -172,7 +158,7 @@ class Polynomial(Schedule):
         return jnp.where(later, jnp.exp(log_time), 0)
 
 
-class SquareRoot(Schedule):
+class SquareRoot(ExactEnds):
     r"""A straight signal beside noise of linearly falling variance.
 
     $$\alpha_t = t, \quad \sigma_t = \sqrt{1 - t}, \quad \sigma_t \dot\sigma_t = -\tfrac12$$
@@ -192,10 +178,9 @@ class SquareRoot(Schedule):
         6.S184), 2025, arXiv 2506.02070, its labs.
     """
 
-    def __call__(self, t: ArrayLike) -> tuple[Array, Array]:
-        """The pair `(alpha, sigma) = (t, sqrt(1 - t))`."""
-        t = time(t)
-        return t, root(1 - t)
+    def alpha(self, t: ArrayLike) -> Array:
+        """Alpha, which is t."""
+        return time(t)
 
     def variance(self, t: ArrayLike) -> Array:
         """Sigma squared, `1 - t`, with a derivative at t = 1 too."""
@@ -204,7 +189,7 @@ class SquareRoot(Schedule):
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(1, -1 / (2 sigma))`; the second is -inf at t = 1."""
         t = time(t)
-        return jnp.ones_like(t), falling_rate(self.half_variance_rate(t), self(t)[1])
+        return jnp.ones_like(t), falling_rate(self.half_variance_rate(t), self.sigma(t))
 
     def half_variance_rate(self, t: ArrayLike) -> Array:
         """The product `sigma sigma' = -1/2`."""

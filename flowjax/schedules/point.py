@@ -12,10 +12,14 @@ from jax import Array
 
 from flowjax import _check
 from flowjax._check import scalar_time
+from flowjax.schedules.schedule import ExactEnds, defines, product, vanishing
 
 
 class PathPoint(NamedTuple):
-    """A schedule at one time; `sigma_rate` may be infinite, the rest is finite."""
+    """A schedule at one time.
+
+    `sigma_rate` may be infinite; the rest is finite where it is known, and NaN where it is not.
+    """
 
     alpha: Array
     sigma: Array
@@ -30,42 +34,28 @@ def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
     t = scalar_time(t)
     if jnp.finfo(t.dtype).bits < jnp.finfo(dtype).bits:
         t = t.astype(dtype)
-    alpha, sigma = _pair(schedule(t), "schedule(t)", "(alpha, sigma)")
-    alpha_rate, sigma_rate = _pair(schedule.rates(t), "schedule.rates(t)", "their time derivatives")
-    # A schedule of the user's own may have no more than these two methods.
-    variance = schedule.variance(t) if hasattr(schedule, "variance") else sigma**2
-    values = (alpha, sigma, variance, alpha_rate, sigma_rate, half_variance_rate(schedule, t))
+    alpha, sigma = schedule(t)
+    alpha_rate, sigma_rate = schedule.rates(t)
+    variance, half_variance_rate = sigma**2, product(sigma, sigma_rate)
+    if defines(schedule, "variance"):
+        # Where sigma counts as zero, so does its square; the square has a derivative there.
+        variance = jnp.asarray(schedule.variance(t), t.dtype)
+        variance = jnp.where(sigma == 0, vanishing(variance), variance)
+    if defines(schedule, "variance") or defines(schedule, "half_variance_rate"):
+        half_variance_rate = schedule.half_variance_rate(t)
+    values = (alpha, sigma, variance, alpha_rate, sigma_rate, half_variance_rate)
     return PathPoint(*(jnp.asarray(value).astype(dtype) for value in values))
 
 
-def _pair(values: Any, name: str, meaning: str) -> tuple[Any, Any]:
-    try:
-        first, second = values
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must return a pair, {meaning}, got {values!r}.") from None
-    return first, second
-
-
-def half_variance_rate(schedule: Any, t: Any) -> Array:
-    """`sigma sigma' = (d sigma^2 / dt) / 2`, the only form in which sigma' enters a velocity."""
-    if hasattr(schedule, "half_variance_rate"):
-        return schedule.half_variance_rate(t)
-    return schedule(t)[1] * schedule.rates(t)[1]
-
-
-def check_end(schedule: Any, called: np.ndarray) -> None:
-    """Refuses a call at t = 1 where sigma' is infinite and the schedule does not say sigma sigma'.
-
-    Those of flowjax all do; one of the user's own would give NaN there.
-    """
-    # Of the type first: to bind a method of an equinox.Module takes longer than all else here.
-    known = (hasattr(one, "half_variance_rate") for one in (type(schedule), schedule))
-    if called.max() < 1 or any(known):
-        return
-    rates = _check.concrete(lambda: schedule.rates(jnp.ones(())))
-    if rates is not None and np.isinf(rates[1]):
-        raise ValueError(
-            f"the schedule {schedule!r} has an infinite rate of sigma at t = 1, where the field is "
-            f"called: give it a method half_variance_rate(t), sigma times that rate, which is "
-            f"finite, or end the grid earlier."
-        )
+def unknown_rate(schedule: Any) -> str:
+    """Why the velocity of a known target is not known at t = 1; empty if it is."""
+    # Those of flowjax all know the rate.
+    if isinstance(schedule, ExactEnds):
+        return ""
+    rate = _check.concrete(lambda: schedule.half_variance_rate(jnp.ones(())))
+    if rate is None or not np.isnan(rate):
+        return ""
+    return (
+        f"the schedule {schedule!r} has no known rate of sigma at t = 1 (give it variance(t), "
+        f"sigma squared, or half_variance_rate(t), half the rate of that)"
+    )

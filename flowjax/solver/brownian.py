@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array
 
 from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
-from flowjax.solver.compiled import compiled
+from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import as_precise, check_times
 from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
 
@@ -57,7 +57,8 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
     ts = _check.time_grid(ts)
     check_times(ts, None, None, drawn=True)
     like = _check.shapes_of(like, "like")
-    return _increments(key, as_precise(ts, like), like)
+    run, arrays = prepared(_increments, key, as_precise(ts, like), like)
+    return run(arrays)
 
 
 def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
@@ -187,8 +188,8 @@ def increment(drawn: Drawn, step: Array, root: Array, like: StateLike) -> State:
     return jax.tree.unflatten(structure, dw)
 
 
-@compiled
-def _increments(key: KeyArray, ts: Float[Array, " times"], like: PyTree) -> State:
+def _increments(static: Static, arrays: list[Array]) -> State:
+    key, ts, like = unpacked(static, arrays)
     steps = ts.shape[0] - 1
     drawn = draw(path_key(key), jnp.uint32(0), steps, like, True)
 

@@ -1,7 +1,9 @@
-"""Compiling a function once for each static part of its arguments."""
+"""Compiling a function once for each static part of its arguments, while that part lives."""
 
+import dataclasses
 import functools
 import types
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -9,62 +11,102 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-_ARRAYS = (jax.Array, np.ndarray)
+Static = tuple[Any, tuple[Any, ...]]
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, compiled: the arrays among its arguments' leaves are traced, the rest is static.
+@dataclasses.dataclass(slots=True)
+class Number:
+    """A Python float or a NumPy scalar that is traced: that takes a third of converting it."""
 
-    What `equinox.filter_jit` does, for positional arguments and at a third of its cost per call,
-    which is most of the cost of a short solve. Static leaves (functions, ints, strings) must be
-    hashable; a call with equal ones, of equal types, compiles nothing.
+    value: float | np.generic
+
+
+_TRACED = (jax.Array, np.ndarray, Number)
+
+
+def prepared(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """`function` compiled, and its arrays: ``run, arrays``, of which ``run(arrays)`` is the result.
+
+    The arrays among the leaves of the arguments, and every `Number`, are traced, the rest is
+    static: what `equinox.filter_jit` does, at a third of its cost per call, which is most of the
+    cost of a short solve. Static leaves must be hashable; a call with equal ones, of equal types,
+    compiles nothing.
+
+    What was compiled dies with any function or object that is static in it: whatever is equal to
+    itself alone (also the object of a bound method) is held weakly. With the same ones, the 128
+    programs used last are kept, which differ in what else is static: numbers, strings, structures
+    and other values.
+
+    Args:
+        function: ``(static, arrays) -> result``, which begins with
+            ``arguments = unpacked(static, arrays)``.
+        arguments: pytrees.
     """
+    leaves, structure = jax.tree.flatten(arguments)
+    arrays: list[Any] = []
+    others: list[Any] = []
+    programs = _PROGRAMS
+    for leaf in leaves:
+        if isinstance(leaf, _TRACED):
+            arrays.append(leaf.value if type(leaf) is Number else leaf)
+            others.append(None)
+            continue
+        # A bound method is made anew at each access; what lives is its object.
+        bound = isinstance(leaf, types.MethodType)
+        value = leaf.__self__ if bound else leaf
+        if type(value).__eq__ is object.__eq__ and type(value).__weakrefoffset__:
+            programs = programs.of(value)
+            value = weakref.ref(value)
+        others.append((type(leaf), value, leaf.__func__ if bound else None))
+    static = (structure, tuple(others))
+    try:
+        return programs.compiled(function, static), arrays
+    except _HoldsTracer:
+        # A cache that outlives a trace must not hold its tracers: a compilation of its own.
+        return jax.jit(functools.partial(function, static)), arrays
+    except TypeError as error:
+        raise TypeError(_not_hashable(leaves, error)) from None
 
-    @functools.wraps(function)
-    def run(static: tuple[Any, tuple[Any, ...]], arrays: list[Any]) -> Any:
-        structure, others = static
-        leaves = [
-            array if other is None else other[1]
-            for array, other in zip(arrays, others, strict=True)
-        ]
-        return function(*jax.tree.unflatten(structure, leaves))
 
+def unpacked(static: Static, arrays: list[Any]) -> Any:
+    """The arguments that `prepared` was given, with these arrays."""
+    structure, others = static
+    traced = iter(arrays)
+    leaves = [next(traced) if other is None else _value(*other) for other in others]
+    return jax.tree.unflatten(structure, leaves)
+
+
+def _value(kind: type, value: Any, function: Any) -> Any:
+    value = value() if type(value) is weakref.ref else value
+    return value if function is None else kind(function, value)
+
+
+class _Programs:
+    """What was compiled for a sequence of living objects, and for the longer ones it begins."""
+
+    def __init__(self) -> None:
+        self.compiled = functools.lru_cache(maxsize=128)(_compiled)
+        self.longer = weakref.WeakKeyDictionary()
+
+    def of(self, value: Any) -> "_Programs":
+        found = self.longer.get(value)
+        if found is None:
+            found = self.longer[value] = _Programs()
+        return found
+
+
+def _compiled(function: Callable[..., Any], static: Static) -> Callable[..., Any]:
+    if any(other is not None and _holds_tracer(_value(*other)) for other in static[1]):
+        raise _HoldsTracer
     # Inlined in a program that calls it, which is then a little quicker to compile.
-    cached = jax.jit(run, static_argnums=0, inline=True)
+    return jax.jit(functools.partial(function, static), inline=True)
 
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        leaves, structure = jax.tree.flatten(arguments)
-        arrays: list[Any] = []
-        others: list[Any] = []
-        for leaf in leaves:
-            traced = isinstance(leaf, _ARRAYS)
-            arrays.append(leaf if traced else None)
-            others.append(None if traced else (type(leaf), leaf))
-        static = (structure, tuple(others))
-        try:
-            _check_static(static[1])
-        except _HoldsTracer:
-            # A cache that outlives a trace must not hold its tracers: a compilation of its own.
-            return jax.jit(functools.partial(run, static))(arrays)
-        except TypeError as error:
-            raise TypeError(
-                f"what is no array in the field and in args must be hashable: {error}."
-            ) from None
-        return cached(static, arrays)
 
-    return call
+_PROGRAMS = _Programs()
 
 
 class _HoldsTracer(Exception):
     """Something static closes over a value of a trace under way."""
-
-
-@functools.lru_cache(maxsize=1024)
-def _check_static(others: tuple[Any, ...]) -> None:
-    """Refuses what holds a tracer; what was found to hold none is not looked at again."""
-    if any(other is not None and _holds_tracer(other[1]) for other in others):
-        raise _HoldsTracer
 
 
 def _holds_tracer(value: Any, depth: int = 0) -> bool:
@@ -81,3 +123,18 @@ def _holds_tracer(value: Any, depth: int = 0) -> bool:
     else:
         parts = [leaf for leaf in jax.tree.leaves(value) if leaf is not value]
     return depth < 10 and any(_holds_tracer(part, depth + 1) for part in parts)
+
+
+def _not_hashable(leaves: list[Any], error: TypeError) -> str:
+    """What to say of the leaf that cannot be hashed, or of the structure that they have."""
+    name = "a static field"
+    for leaf in leaves:
+        try:
+            hash(None if isinstance(leaf, _TRACED) else leaf)
+        except TypeError:
+            name = f"a {type(leaf).__qualname__}"
+            break
+    return (
+        f"what is no array in the field and in args must be hashable, got {name}: {error}. Freeze "
+        "it, by @dataclass(frozen=True) or as an equinox.Module, and pass what changes in args."
+    )

@@ -19,6 +19,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import computing_dtype, widest
 from flowjax._types import Domain, State
+from flowjax.solver.compiled import Number
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 
@@ -45,11 +46,11 @@ def admit(problem: Problem) -> Problem:
 
 
 def traced(tree: Any) -> Any:
-    """`tree` with every Python float an array, so that a new value of it compiles nothing."""
+    """`tree` with every Python float traced, so that a new value of it compiles nothing."""
     if tree is None or isinstance(tree, jax.Array):
         return tree
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
+        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
     )
 
 
@@ -73,8 +74,9 @@ def check_pair(field: Any, step: Any) -> None:
         if field.coupled and needs_noise(step, False):
             refuse_coupled(f"step {name_of(step)}")
     elif reads == "with_noise":
-        drift = field.drift if isinstance(field, SDE) else field
-        if not (isinstance(field, SDE) and hasattr(type(drift), "with_model")):
+        # The drift of such an SDE knows the noise, which is the diffusion.
+        noise = getattr(field.drift, "noise", None) if isinstance(field, SDE) else None
+        if noise is None or type(noise) is not type(field.diffusion):
             raise TypeError(
                 f"step {name_of(step)} needs an SDE made by fj.with_noise(velocity, diffusion), "
                 f"got {described(field)}."
@@ -96,7 +98,7 @@ def as_plain_field(field: Any, name: str) -> Any:
     wrong = isinstance(field, (SDE, type)) or not callable(field)
     if wrong or getattr(type(field), "gives", "velocity") != "velocity":
         raise TypeError(
-            f"{name} must be a plain field (t, x, args) -> dx, the velocity of a flow, got "
+            f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
             f"{described(field)}."
         )
     return field
@@ -123,7 +125,7 @@ def described(field: Any) -> str:
 def name_of(step: Any) -> str:
     """A step's or field's name."""
     function = step.step if isinstance(step, Stepper) else step
-    return getattr(function, "__name__", None) or type(function).__name__
+    return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")
 
 
 # --- the times ------------------------------------------------------------------------------------
@@ -309,9 +311,9 @@ def _checked(field: Any, like: State, name: str) -> Any:
 
 
 def _callable(field: Any, name: str) -> Any:
-    if isinstance(field, type) or not callable(field):
-        raise TypeError(f"{name} must be a callable (t, x, args) -> dx, got {field!r}.")
-    return field
+    if isinstance(field, (tuple, list)):
+        raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
+    return _check.function(field, name, "(t, x, args) -> dx")
 
 
 class _Checked(eqx.Module):
@@ -370,3 +372,12 @@ def next_state(out: PyTree, x: PyTree) -> PyTree[Array]:
                 f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+
+
+def as_memory(memory: PyTree, before: PyTree = None) -> PyTree[Array]:
+    """A method's memory as arrays, in the dtypes that it had before."""
+    if before is None:
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), memory)
+    pairs = _check.paired(memory, before, "the step's memory", "its earlier")
+    leaves = [jnp.asarray(leaf, like.dtype) for _, leaf, like in pairs]
+    return jax.tree.unflatten(jax.tree.structure(before), leaves)

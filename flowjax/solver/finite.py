@@ -28,8 +28,9 @@ def check_finite(path: State, ts: Any) -> State:
 
     Raises:
         FloatingPointError: naming the first entry that is not finite, its time and the leaf.
-        TypeError: if path or ts is traced: nothing can be looked at under `jit`.
-        ValueError: if the leading axis of a leaf is not that of ts.
+        TypeError: if path or ts is traced (nothing can be looked at under `jit`), or a leaf is not
+            real floating.
+        ValueError: if ts is not a row of times, or the leading axis of a leaf is not that of ts.
 
     Example:
         >>> import flowjax as fj
@@ -41,15 +42,19 @@ def check_finite(path: State, ts: Any) -> State:
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((path, ts))):
         raise TypeError("check_finite looks at values: call it outside jit, vmap and grad.")
+    _check.shapes_of(path, "x")
     times = np.asarray(ts)
+    if times.ndim != 1:
+        raise ValueError(f"ts must be the times of the path, an array of shape (m,), got {ts!r}.")
     first, worst = len(times), None
     for name, leaf in _check.leaves_with_names(path, "x"):
         values = np.asarray(leaf)
         if values.shape[:1] != times.shape:
             raise ValueError(
-                f"{name} must have the leading axis of ts, {times.shape}, got {values.shape}."
+                f"{name} must be a path, as from trajectory, with the leading axis of ts, "
+                f"{times.shape}, got shape {values.shape}."
             )
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(times), -1)).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
         if bad.size and bad[0] < first:
             first, entry = bad[0], values[bad[0]]
             worst = (name, entry[~np.isfinite(entry)].flat[0])

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from flowjax._types import State
 from flowjax.solver.blocks import Intervals, scan_in_blocks
 from flowjax.solver.brownian import Drawn, draw, increment, root_of_step
-from flowjax.solver.door import next_state, wide
+from flowjax.solver.door import as_memory, next_state, wide
 from flowjax.solver.noise import Words, block_length
 from flowjax.solver.stepper import Stepper, fact
 
@@ -90,7 +90,8 @@ class Steps(NamedTuple):
             dw = increment(drawn, interval.step_index, root, self.like)
         dw = wide(dw)
         if self.remembers:
-            x1, memory = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
+            x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
+            memory = as_memory(kept, memory)
         else:
             x1 = self.step(self.field, t0, t1, x, self.args, dw)
         x1 = next_state(x1, x)

@@ -88,5 +88,8 @@ def needs_noise(step: Any, sde: bool) -> bool:
         return sde
     if len(parameters) < 6 + remembers:
         form = "(field, t0, t1, x, args, dw" + (", memory)" if remembers else ")")
-        raise TypeError(f"step must take {form}, got {[p.name for p in parameters]}.")
+        raise TypeError(
+            f"step must take {form}, got one that takes {[p.name for p in parameters]}: what makes "
+            f"a step is called first, as in step=fj.adams()."
+        )
     return parameters[5].default is inspect.Parameter.empty

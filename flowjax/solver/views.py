@@ -10,8 +10,8 @@ from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key
-from flowjax.solver.compiled import compiled
-from flowjax.solver.door import Problem, admit, checked, narrow, validate, wide
+from flowjax.solver.compiled import Static, prepared, unpacked
+from flowjax.solver.door import Problem, admit, as_memory, checked, narrow, validate, wide
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
 from flowjax.solver.sde import SDE
@@ -35,17 +35,19 @@ def solve(
     \qquad X_{t_0} = x_0$$
 
     One sample is solved; a batch is `jax.vmap` over x0 or over keys. The call is compiled, and
-    compiled once for a given field, step and shapes: define a field once, outside any loop (a new
-    lambda is a new field, which compiles again and is kept), and pass what changes through `args`,
-    or hold it in a field that is a pytree (an `equinox.Module`). As under `jax.jit`, whatever else
-    a field reads from outside (a global, an attribute) is read once, when it is compiled. Arrays in
-    the field, and arrays and Python floats in `args`, are traced; anything else is static.
+    compiled once for a given field, step and shapes, for as long as the field lives: define it
+    once, outside any loop (a new lambda is a new field, which compiles again), and pass what
+    changes through `args`, or hold it in a field that is a pytree (an `equinox.Module`). As under
+    `jax.jit`, whatever else a field reads from outside (a global, an attribute) is read once, when
+    it is compiled. Arrays in the field, and arrays and Python floats in `args`, are traced;
+    anything else is static.
 
     Args:
         field_or_sde: a field ``(t, x, args) -> dx``, or an `SDE` of two. dx must have the
             structure, shapes and dtypes of x.
-        x0: initial state, an array or any pytree of real floating arrays.
-        ts: (n + 1,) times, of a floating dtype; halves are taken as float32. Increasing, or
+        x0: initial state, an array or any pytree of real floating arrays. States of half precision
+            are carried in float32, and the field sees their own dtype.
+        ts: (n + 1,) times, of a floating dtype; half precision is taken as float32. Increasing, or
             decreasing to run an ODE backward in time.
         args: passed on to the field. The field is given t in the state's precision (at least
             float32), whatever that of ts is.
@@ -53,7 +55,8 @@ def solve(
             `Stepper`. Default: `euler` for a field, `euler_maruyama` for an SDE.
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
         increments: the Brownian increments themselves, in place of a key: leaves of shape
-            (n, *leaf.shape) and of the state's dtypes.
+            (n, *leaf.shape) and of the state's dtypes. With them an SDE runs on a decreasing
+            grid too.
         adjoint: how the loop is differentiated: `Checkpointed`, `Direct`, `Truncated` or
             `Reversible`.
 
@@ -62,13 +65,13 @@ def solve(
 
     Raises:
         TypeError: if a leaf of x0 is not real floating, `key` is not a key, an ODE step is given
-            an SDE, or an SDE step a plain field.
-        ValueError: if ts is not a grid, or decreases where noise is drawn (times that are traced
-            cannot be looked at; there the result is NaN); if noise is needed and
-            not exactly one of key and increments is given, or none is needed and one is; if key
-            is a batch of keys; if increments, a field's output or a step's output do not match
-            the state; if a field or a step that belongs to a schedule is given one of another,
-            or times that the schedule does not have.
+            an SDE, or an SDE step a plain field, or a sampler something else than a `Velocity`.
+        ValueError: if ts is not a grid, or decreases where a key draws the noise (where ts is
+            traced, the result is NaN); if noise is needed and not exactly one of key and
+            increments is given, or none is needed and one is; if key is a batch of keys; if
+            increments, a field's output or a step's output do not match the state; if the field
+            is not determined at a time at which the step calls it (where ts is traced, the result
+            is NaN), or ts leaves its times.
 
     Example:
         >>> import jax, flowjax as fj
@@ -84,7 +87,8 @@ def solve(
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
     problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint)
-    return _solve(admit(problem), None)
+    run, arrays = prepared(_solve, admit(problem), None)
+    return run(arrays)
 
 
 def trajectory(
@@ -132,12 +136,13 @@ def trajectory(
     """
     every = _check.positive_int(every, "every")
     problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint)
-    return _solve(admit(problem), every)
+    run, arrays = prepared(_solve, admit(problem), every)
+    return run(arrays)
 
 
-@compiled
-def _solve(problem: Problem, every: int | None) -> State:
+def _solve(static: Static, arrays: list[Any]) -> State:
     """X at ts[-1] or, unless `every` is None, at ts[::every]."""
+    problem, every = unpacked(static, arrays)
     step: Any = problem.step
     if step is None:
         step = euler_maruyama if isinstance(problem.field, SDE) else euler
@@ -154,7 +159,7 @@ def _solve(problem: Problem, every: int | None) -> State:
     path = None if key is None else path_key(key)
     steps = Steps(checked(problem.field, x0), problem.args, step, noisy, path, x0)
     x = wide(x0)
-    memory = step.init(steps.field, ts[0], x, problem.args) if steps.remembers else None
+    memory = as_memory(step.init(steps.field, ts[0], x, problem.args)) if steps.remembers else None
     (x, _), states = problem.adjoint.scan(steps, (x, memory), intervals, every)
     if every is None:
         return narrow(x, x0)

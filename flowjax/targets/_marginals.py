@@ -1,5 +1,6 @@
 """What the targets share: the two fields of their marginals."""
 
+import dataclasses
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -8,11 +9,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._check import checked_schedule
 from flowjax._numerics import computing_dtype
 from flowjax._types import Domain
 from flowjax.fields.velocity import Velocity, velocity
-from flowjax.schedules.point import path_at
+from flowjax.schedules.point import path_at, unknown_rate
+from flowjax.schedules.schedule import checked_schedule
 
 Target = TypeVar("Target", bound=eqx.Module)
 
@@ -41,7 +42,8 @@ class _Marginal(eqx.Module):
 
 def marginal_velocity(target: Any, schedule: Any) -> Velocity:
     """The velocity of a target's marginals."""
-    return velocity(_Marginal(target, checked_schedule(schedule)), schedule)
+    v = velocity(_Marginal(target, checked_schedule(schedule)), schedule)
+    return dataclasses.replace(v, domain=Domain("", unknown_rate(schedule)))
 
 
 class MarginalScore(eqx.Module):

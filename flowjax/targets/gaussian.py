@@ -13,10 +13,10 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._check import checked_schedule
 from flowjax._numerics import quotient
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import broadcasts_to, concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
     MarginalScore,

@@ -11,9 +11,9 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._check import checked_schedule
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
     MarginalScore,

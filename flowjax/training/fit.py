@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from flowjax._check import at_most, leaves_with_names, positive_int, single_key
+from flowjax import _check
 from flowjax._progress import progress_bar
 
 # How often the progress bar asks for the loss, and so waits for the device.
@@ -54,10 +54,11 @@ def fit(
         names the first such step.
 
     Raises:
-        TypeError: steps or batch_size is not an int, optimizer is not an optax optimiser, or
-            the model has no floating array.
-        ValueError: data has no leaf, no sample, or leaves that differ in N; steps or batch_size
-            is out of range; or the loss of one sample is not a scalar.
+        TypeError: steps or batch_size is not an int, optimizer is not an optax optimiser, loss is
+            not a function or the loss of one sample not a real floating scalar, a leaf of data is
+            not an array of numbers, or the model has no floating array.
+        ValueError: data has no leaf, no sample, or leaves that differ in N; or steps or batch_size
+            is out of range.
         ImportError: progress is asked for and tqdm is not installed.
 
     Example:
@@ -81,11 +82,12 @@ def fit(
         >>> print(f"{slope:.2f}", losses.shape)
         3.00 (200,)
     """
-    single_key(key)
-    steps = positive_int(steps, "steps")
+    _check.single_key(key)
+    _check.function(loss, "loss", "(model, sample, key) -> scalar")
+    steps = _check.positive_int(steps, "steps")
     data, count = _samples(data)
-    batch_size = at_most(
-        positive_int(batch_size, "batch_size"), count, "batch_size", "the number of samples"
+    batch_size = _check.at_most(
+        _check.positive_int(batch_size, "batch_size"), count, "batch_size", "the number of samples"
     )
     if not isinstance(optimizer, optax.GradientTransformation):
         raise TypeError(
@@ -144,13 +146,11 @@ def _update(
     samples = jax.tree.map(lambda leaf: leaf[indices], data)
     keys = jax.random.split(key, batch_size)
 
+    def checked(model: Any, sample: Any, key: Array) -> Array:
+        return _check.returned_scalar(loss(model, sample, key), "loss(model, sample, key)")
+
     def mean_loss(model: Any) -> Array:
-        values = jax.vmap(loss, in_axes=(None, 0, 0))(model, samples, keys)
-        if jnp.shape(values) != (batch_size,):
-            raise ValueError(
-                f"loss must return a scalar for one sample, got shape {jnp.shape(values)[1:]}."
-            )
-        return jnp.mean(values)
+        return jnp.mean(jax.vmap(checked, in_axes=(None, 0, 0))(model, samples, keys))
 
     value, gradient = eqx.filter_value_and_grad(mean_loss)(model)
     updates, optimizer_state = optimizer.update(
@@ -166,12 +166,14 @@ def _random_order(key: Array, count: int) -> Array:
 
 def _samples(data: Any) -> tuple[Any, int]:
     """The data as arrays, and how many samples they hold."""
-    leaves = leaves_with_names(data, "data")
+    leaves = _check.leaves_with_names(data, "data")
     if not leaves:
         raise ValueError("data must hold at least one array, got a pytree without leaves.")
     for name, leaf in leaves:
-        if not isinstance(leaf, jax.Array | np.ndarray):
-            raise TypeError(f"{name} must be an array, got {type(leaf).__name__}.")
+        numeric = isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSUMm"
+        if not numeric and not isinstance(leaf, jax.Array):
+            got = getattr(leaf, "dtype", type(leaf).__name__)
+            raise TypeError(f"{name} must be an array of numbers, got {got}.")
         if leaf.ndim == 0:
             raise ValueError(f"{name} must have a leading axis of samples, got a scalar.")
     counts = {name: leaf.shape[0] for name, leaf in leaves}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import flowjax as fj
 from flowjax.losses import flow_matching
 from flowjax.schedules import CondOT
 from flowjax.targets import Gaussian
@@ -66,9 +67,7 @@ def losses_of_models():
 
     models = {"linear": linear_velocity, "exact": velocity, "worse": worse}
     return losses_of(
-        lambda x1, key: {
-            name: flow_matching(model, x1, key, schedule=CondOT()) for name, model in models.items()
-        }
+        lambda x1, key: {name: flow_matching(model, x1, key) for name, model in models.items()}
     )
 
 
@@ -186,16 +185,10 @@ def test_one_key_for_time_and_noise_is_caught():
 # --- pytrees, dtypes, schedules -------------------------------------------------------------------
 
 
-class Trigonometric:
-    def __call__(self, t):
-        return jnp.sin(jnp.pi / 2 * t), jnp.cos(jnp.pi / 2 * t)
-
-    def rates(self, t):
-        return jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), -jnp.pi / 2 * jnp.sin(jnp.pi / 2 * t)
-
-
 def test_a_pytree_under_any_schedule_is_the_mean_over_all_its_elements(dtype):
-    x1 = {"a": jnp.asarray([1.0, -2.0], dtype), "b": (jnp.asarray([[0.5], [3.0], [0.1]], dtype),)}
+    """Among its leaves one without elements, and None."""
+    b = (jnp.asarray([[0.5], [3.0], [0.1]], dtype), None, jnp.zeros((0, 2), dtype))
+    x1 = {"a": jnp.asarray([1.0, -2.0], dtype), "b": b}
 
     @jax.jit
     def loss_and_last_call(x1, key, factor):
@@ -205,7 +198,7 @@ def test_a_pytree_under_any_schedule_is_the_mean_over_all_its_elements(dtype):
             calls.append((t, x))
             return jax.tree.map(lambda leaf: args * jnp.sin(leaf), x)
 
-        return flow_matching(model, x1, key, factor, schedule=Trigonometric()), calls[-1]
+        return flow_matching(model, x1, key, factor, schedule=fj.Trigonometric()), calls[-1]
 
     loss, (t, xt) = loss_and_last_call(x1, jax.random.key(3), jnp.asarray(2.0, dtype))
     assert loss.dtype == dtype
@@ -249,6 +242,74 @@ def test_typed_and_old_keys_give_the_same_loss_under_jit_or_not():
     np.testing.assert_allclose(jax.jit(loss)(jax.random.key(7)), want, rtol=1e-6)
 
 
+def test_no_time_is_one_of_the_ends(dtype):
+    """Times are the odd multiples of half the spacing of `jax.random.uniform`."""
+
+    def time(key):
+        calls = []
+        flow_matching(lambda t, x, args: (calls.append(t), x)[1], jnp.ones((), dtype), key)
+        return calls[0]
+
+    t = np.asarray(jax.jit(jax.vmap(time))(jax.random.split(jax.random.key(6), 1000)))
+    assert t.dtype == dtype
+    multiples = np.asarray(t, np.longdouble) / (np.finfo(dtype).eps / 2)
+    np.testing.assert_array_equal(multiples % 2, 1)
+
+
+# --- velocities that have a schedule --------------------------------------------------------------
+
+VP = fj.VariancePreserving()
+
+
+def guess(t, x, args):
+    return jnp.cos(x) * t
+
+
+@pytest.mark.parametrize("predicts", ["velocity", "data", "noise", "v"])
+def test_a_model_of_anything_is_trained_as_the_velocity_that_it_gives(predicts):
+    x1, key = jnp.array([1.0, -2.0, 0.5]), jax.random.key(8)
+    model = fj.velocity(guess, VP, predicts)
+    want = flow_matching(lambda t, x, args: model(t, x, args), x1, key, schedule=VP)
+    np.testing.assert_array_equal(flow_matching(model, x1, key), want)
+
+
+def test_a_training_step_of_a_preconditioned_network_has_a_gradient(standard_promotion):
+    def loss(network):
+        model = fj.velocity(fj.precondition(network, VP, 1.0), VP, "data")
+        return flow_matching(model, jnp.ones(2), jax.random.key(0))
+
+    network = fj.models.MLP((2,), 8, 1, key=jax.random.key(1))
+    gradient = jax.jit(jax.grad(loss))(network)
+    assert np.any(gradient.output_layer.weight)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+class Score:
+    gives = "score"
+
+    def __call__(self, t, x, args):
+        return -x
+
+
+@pytest.mark.parametrize(
+    ("model", "schedule", "error", "words"),
+    [
+        (fj.velocity(guess, VP), CondOT(), ValueError, "schedule must be left out.*Variance"),
+        (fj.velocity(guess, VP), VP, ValueError, "schedule must be left out.*Variance"),
+        (Score(), None, TypeError, "model must be a velocity.*got a field of the score"),
+        (None, None, TypeError, "model must be a velocity.*got None"),
+        (fj.models.MLP, None, TypeError, "model must be a velocity.*got"),
+        (fj.ornstein_uhlenbeck(1.0, 1.0), None, TypeError, "model must be a velocity.*SDE"),
+        (guess, CondOT, TypeError, "schedule must be a schedule such as fj.CondOT.*the class"),
+        (guess, "condot", TypeError, "schedule must be a schedule.*got 'condot'"),
+        (guess, lambda t: (t, 1 - t), TypeError, "schedule must be a schedule.*got <function"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(unchecked, model, schedule, error, words):
+    with pytest.raises(error, match=words):
+        flow_matching(model, jnp.ones(2), jax.random.key(0), schedule=schedule)
+
+
 @pytest.mark.parametrize(
     ("x1", "key", "model", "error", "words"),
     [
@@ -256,6 +317,11 @@ def test_typed_and_old_keys_give_the_same_loss_under_jit_or_not():
         ({"a": jnp.array([True])}, 0, None, TypeError, "x1\\['a'\\]"),
         (jnp.array([1j]), 0, None, TypeError, "x1"),
         ((), 0, None, ValueError, "x1"),
+        (None, 0, None, ValueError, "x1 must hold at least one array"),
+        (jnp.zeros((0, 3)), 0, None, ValueError, "x1 must hold at least one number"),
+        ([1, 2], 0, None, TypeError, r"x1\[0\] must be a real floating array"),
+        (linear_velocity, 0, None, TypeError, "x1 must be a real floating array, got function"),
+        (jnp.ones(2), "none", None, TypeError, "key must be one JAX key.*got None"),
         (jnp.ones(2), "int", None, TypeError, "key"),
         (jnp.ones(2), "batch", None, ValueError, "batch of keys"),
         (jnp.ones(2), 0, lambda t, x, args: x[:1], ValueError, "the model's output"),
@@ -264,6 +330,8 @@ def test_typed_and_old_keys_give_the_same_loss_under_jit_or_not():
     ],
 )
 def test_bad_input_is_refused(unchecked, x1, key, model, error, words):
-    key = {"int": 3, "batch": jax.random.split(jax.random.key(0), 4)}.get(key, jax.random.key(0))
+    key = {"int": 3, "none": None, "batch": jax.random.split(jax.random.key(0), 4)}.get(
+        key, jax.random.key(0)
+    )
     with pytest.raises(error, match=words):
         flow_matching(model or (lambda t, x, args: x), x1, key)

@@ -5,10 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from flowjax.grids import uniform_grid
 from flowjax.models import MLP
 from flowjax.solver import solve
+
+FIVE_SIGMA = 2 * stats.norm.sf(5)
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +54,18 @@ def in_numpy(model, t, x, label):
         hidden = hidden + affine(
             block.second, silu(affine(block.first, (1 + scale) * normal + shift))
         )
-    return affine(model.velocity_layer, silu(hidden)).reshape(np.shape(x))
+    return affine(model.output_layer, silu(hidden)).reshape(np.shape(x))
 
 
 @pytest.mark.parametrize(
     ("shape", "num_classes"), [((), None), ((3,), 4), ((2, 3), None), ((2, 2, 3), 4)]
 )
-def test_the_velocity_is_the_formula_of_the_docstring(dtype, shape, num_classes):
+def test_the_output_is_the_formula_of_the_docstring(dtype, shape, num_classes):
     model = varied(shape, num_classes)
     x = jnp.asarray(np.random.default_rng(2).normal(size=shape), dtype)
-    velocity = eqx.filter_jit(model)
+    network = eqx.filter_jit(model)
     for t, label in ((0.0, 0), (0.37, 3), (1.0, 4)):
-        got = velocity(jnp.asarray(t), x, None if num_classes is None else jnp.asarray(label))
+        got = network(jnp.asarray(t), x, None if num_classes is None else jnp.asarray(label))
         assert got.dtype == dtype
         want = in_numpy(model, t, x, None if num_classes is None else label)
         tolerance = 1e-12 if dtype == jnp.float64 else 1e-4
@@ -71,27 +74,69 @@ def test_the_velocity_is_the_formula_of_the_docstring(dtype, shape, num_classes)
 
 def test_a_half_precision_state_is_computed_in_the_weights_precision(model):
     x = jax.random.normal(jax.random.key(3), (2, 3), jnp.bfloat16)
-    velocity = eqx.filter_jit(model)
-    got = velocity(0.3, x, 1)
+    network = eqx.filter_jit(model)
+    got = network(0.3, x, 1)
     assert got.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(got, velocity(0.3, x.astype(jnp.float32), 1).astype(x.dtype))
+    np.testing.assert_array_equal(got, network(0.3, x.astype(jnp.float32), 1).astype(x.dtype))
+
+
+def affine_maps(model):
+    """Those that do not start at zero."""
+    inner = [part for block in model.blocks for part in (block.modulation, block.first)]
+    return [model.state_layer, model.time_layer, model.output_layer, *inner]
+
+
+def test_a_new_model_is_drawn_as_equinox_draws_and_each_part_apart():
+    """Uniform within 1 / sqrt(inputs). With 13 laws and 28 pairs, a false alarm in 2e-5 of keys."""
+    model = MLP((40,), 64, 2, 500, key=jax.random.key(0))
+    drawn = []
+    for ours in affine_maps(model):
+        outputs, inputs = ours.weight.shape
+        theirs = eqx.nn.Linear(inputs, outputs, key=jax.random.key(1))
+        both = [
+            np.concatenate([layer.weight.ravel(), layer.bias]) * np.sqrt(inputs)
+            for layer in (ours, theirs)
+        ]
+        for values in both:
+            assert stats.kstest(values, stats.uniform(-1, 2).cdf).pvalue > FIVE_SIGMA
+        drawn.append(both[0][:2000])
+    labels = np.ravel(model.label_table)
+    assert stats.kstest(labels, stats.norm.cdf).pvalue > FIVE_SIGMA
+    correlations = np.corrcoef([*drawn, labels[:2000]]) - np.eye(len(drawn) + 1)
+    assert np.abs(correlations).max() < 5 / np.sqrt(2000)
+    for block in model.blocks:
+        assert not np.any(block.second.weight)
+        assert not np.any(block.second.bias)
+
+
+def test_a_new_model_is_a_function_of_its_key_alone(dtype):
+    def new(key):
+        return MLP((2,), 8, 2, 3, key=key)
+
+    keys = jax.random.split(jax.random.key(2), 2)
+    together = jax.tree.leaves(jax.vmap(new)(keys))
+    for i, key in enumerate(keys):
+        for a, b in zip(jax.tree.leaves(new(key)), together, strict=True):
+            assert a.dtype == dtype
+            np.testing.assert_array_equal(a, b[i])
+    # One draw for the weights of all shapes and one for the labels: each shape's own would have
+    # to be compiled.
+    assert str(jax.make_jaxpr(new)(keys[0])).count("random_bits") == 2
 
 
 def test_a_new_model_depends_on_neither_time_nor_label_yet():
     model = MLP((3,), 16, 3, 4, key=jax.random.key(0))
     x = jnp.array([1.0, -2.0, 0.5])
-    velocity = eqx.filter_jit(model)
-    np.testing.assert_array_equal(
-        velocity(0.1, x, jnp.asarray(0)), velocity(0.9, x, jnp.asarray(3))
-    )
+    network = eqx.filter_jit(model)
+    np.testing.assert_array_equal(network(0.1, x, jnp.asarray(0)), network(0.9, x, jnp.asarray(3)))
 
 
 def test_a_batch_by_vmap_is_the_samples_one_by_one(model):
     ts, labels = jnp.linspace(0.0, 1.0, 5), jnp.arange(5)
     xs = jax.random.normal(jax.random.key(4), (5, 2, 3))
     together = eqx.filter_jit(jax.vmap(model))(ts, xs, labels)
-    velocity = eqx.filter_jit(model)
-    alone = jnp.stack([velocity(*sample) for sample in zip(ts, xs, labels, strict=True)])
+    network = eqx.filter_jit(model)
+    alone = jnp.stack([network(*sample) for sample in zip(ts, xs, labels, strict=True)])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
@@ -117,8 +162,8 @@ def test_null_is_the_label_after_the_last(model):
     assert model.null == 4
     assert varied((3,), None).null is None
     x = jnp.ones((2, 3))
-    velocity = eqx.filter_jit(model)
-    np.testing.assert_array_equal(velocity(0.5, x, model.null), velocity(0.5, x, jnp.uint8(4)))
+    network = eqx.filter_jit(model)
+    np.testing.assert_array_equal(network(0.5, x, model.null), network(0.5, x, jnp.uint8(4)))
 
 
 @pytest.mark.parametrize("label", [-1, 5, -5, 1000])
@@ -129,13 +174,14 @@ def test_an_array_label_out_of_range_gives_nan(model, label):
 @pytest.mark.parametrize(
     ("args", "error", "words"),
     [
-        (None, TypeError, "0 to 4, got None; 4"),
+        (None, TypeError, "from 0 to 4 .model.null, for no label., got None"),
         (1.0, TypeError, "got 1.0"),
         ("one", TypeError, "got 'one'"),
-        (np.float32(1), TypeError, "got dtype float32"),
-        (jnp.asarray(1.0), TypeError, "got dtype float32"),
-        (True, TypeError, "got dtype bool"),
-        (jnp.asarray(True), TypeError, "got dtype bool"),
+        (np.float32(1), TypeError, "got np.float32"),
+        (jnp.ones(()), TypeError, "got f32"),
+        (True, TypeError, "got True"),
+        (jnp.asarray(True), TypeError, "got bool"),
+        ({"label": 1}, TypeError, "got {'label': 1}"),
         (jnp.array([1, 2]), ValueError, "shape \\(2,\\).*vmap"),
         (-1, ValueError, "got -1"),
         (5, ValueError, "got 5"),
@@ -156,12 +202,23 @@ def test_a_label_for_a_model_without_labels_is_refused(unchecked):
 @pytest.mark.parametrize(
     ("t", "x", "error", "words"),
     [
-        (0.5, jnp.ones((3, 2)), ValueError, "\\(2, 3\\), got \\(3, 2\\)"),
+        (0.5, jnp.ones((3, 2)), ValueError, r"\(2, 3\), got f32\[3,2\]"),
         (0.5, jnp.ones((7, 2, 3)), ValueError, "vmap"),
-        (0.5, jnp.ones(()), ValueError, "got \\(\\)"),
+        (0.5, jnp.ones(()), ValueError, r"got f32\[\]"),
         (0.5, jnp.ones((2, 3), int), TypeError, "x must be a real floating array"),
         (0.5, jnp.ones((2, 3), complex), TypeError, "x must be a real floating array"),
+        (
+            0.5,
+            {"x": jnp.ones((2, 3))},
+            ValueError,
+            "an array of the model's shape .* got {'x': f32",
+        ),
+        (0.5, [[1.0, 2.0, 3.0]] * 2, ValueError, "an array of the model's shape"),
+        (0.5, None, ValueError, "x must hold at least one array"),
         (jnp.zeros(1), jnp.ones((2, 3)), ValueError, "t must be a scalar"),
+        (jnp.ones((2, 3)), 0.5, ValueError, r"t must be a scalar, got shape \(2, 3\)"),
+        (None, jnp.ones((2, 3)), TypeError, "t must be a real number, got None"),
+        ("0.5", jnp.ones((2, 3)), TypeError, "t must be a real number, got '0.5'"),
     ],
 )
 def test_a_bad_time_or_state_is_refused(model, unchecked, t, x, error, words):
@@ -173,6 +230,9 @@ def test_a_bad_time_or_state_is_refused(model, unchecked, t, x, error, words):
     ("change", "error", "words"),
     [
         ({"shape": 8}, TypeError, "shape must be a tuple"),
+        ({"shape": None}, TypeError, "shape must be a tuple"),
+        ({"key": None}, TypeError, "key must be one JAX key.*got None"),
+        ({"num_classes": list("ab")}, TypeError, "num_classes"),
         ({"shape": (8, 0)}, ValueError, "shape\\[1\\]"),
         ({"shape": (8.0,)}, TypeError, "shape\\[0\\]"),
         ({"width": 0}, ValueError, "width"),

@@ -1,4 +1,4 @@
-"""A step refuses the velocity of another schedule, and times in no order."""
+"""What a sampler refuses: fields that do not know data and noise, or have no score, and times."""
 
 import jax
 import jax.numpy as jnp
@@ -7,22 +7,26 @@ import pytest
 
 import flowjax as fj
 
-STRAIGHT, VP = fj.CondOT(), fj.VariancePreserving()
+SCHEDULE, VP = fj.CondOT(), fj.VariancePreserving()
 TARGET = fj.Gaussian(jnp.array([3.0, -1.0]), 0.5)
-FIELD, UNDER_VP = TARGET.velocity(STRAIGHT), TARGET.velocity(VP)
+FIELD = TARGET.velocity(SCHEDULE)
+SDE = fj.with_noise(FIELD, 0.5)
 X0 = jnp.array([0.3, -1.2])
 KEY = jax.random.key(0)
 TS = fj.uniform_grid(3)
-MAKERS = {
+FLOW_STEPS = {
     "ddim": fj.ddim,
-    "ancestral": fj.ancestral,
     "dpmpp_2m": fj.dpmpp_2m,
-    "dpmpp_2m_sde": fj.dpmpp_2m_sde,
     "unipc": fj.unipc,
-    "edm_heun": fj.edm_heun,
-    "churned": lambda schedule: fj.edm_heun(schedule, churn=0.1),
+    "edm_heun": fj.edm_heun(),
 }
-NOISY = ("ancestral", "dpmpp_2m_sde", "churned")
+NOISY_STEPS = {
+    "ancestral": fj.ancestral,
+    "stochastic_ddim": fj.stochastic_ddim(0.5),
+    "dpmpp_2m_sde": fj.dpmpp_2m_sde,
+    "churned edm_heun": fj.edm_heun(churn=0.1),
+}
+STEPS = {**FLOW_STEPS, **NOISY_STEPS}
 
 
 def init(key):
@@ -33,71 +37,82 @@ def network(t, x, args):
     return 0.5 * x
 
 
-# --- schedules ------------------------------------------------------------------------------------
+def doors(field, step, ts=TS, key=None):
+    """The ways into a solve, also those whose times are traced."""
+    return (
+        lambda: fj.solve(field, X0, ts, step=step, key=key),
+        lambda: fj.trajectory(field, X0, ts, step=step, key=key),
+        lambda: jax.jit(lambda ts: fj.solve(field, X0, ts, step=step, key=key))(ts),
+        lambda: fj.sample(KEY, field, init, ts, 2, step=step),
+        lambda: jax.jit(lambda ts: fj.sample(KEY, field, init, ts, 2, step=step))(ts),
+    )
 
 
-@pytest.mark.parametrize("name", MAKERS)
-def test_the_velocity_of_another_schedule_is_refused(name):
-    step, key = MAKERS[name](STRAIGHT), KEY if name in NOISY else None
-    for field in (
-        UNDER_VP,
-        fj.velocity(network, VP, "noise"),
-        fj.guidance.classifier_free(UNDER_VP, 2.0, None),
-        fj.change_schedule(FIELD, STRAIGHT, VP),
-    ):
-        for call in (
-            lambda field=field: fj.solve(field, X0, TS, step=step, key=key),
-            lambda field=field: fj.sample(KEY, field, init, TS, 2, step=step),
-            lambda field=field: jax.jit(lambda ts: fj.solve(field, X0, ts, step=step, key=key))(TS),
+# --- fields ---------------------------------------------------------------------------------------
+
+NO_VELOCITIES = {
+    "a plain function, network": network,
+    "a plain function, <lambda>": lambda t, x, args: FIELD(t, x, args),
+    "a field of the score": TARGET.marginal_score(SCHEDULE),
+    "a field of the drift": SDE.drift,
+    "an SDE": SDE,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("given", NO_VELOCITIES)
+def test_what_is_no_velocity_is_refused(name, given):
+    for call in doors(NO_VELOCITIES[given], STEPS[name], key=KEY if name in NOISY_STEPS else None):
+        with pytest.raises(TypeError, match=rf"needs a fj.Velocity, .*, got {given}: make one by"):
+            call()
+
+
+def test_a_density_is_refused_a_sampler_of_a_plain_field():
+    with pytest.raises(TypeError, match=r"ddim needs a fj\.Velocity"):
+        fj.log_likelihood(X0, network, TARGET.log_prob, TS, step=fj.ddim)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        FIELD,
+        SDE.drift,
+        fj.ornstein_uhlenbeck(1.0, 1.0),
+        fj.SDE(lambda t, x, args: SDE.drift(t, x, args), SDE.diffusion),
+        fj.SDE(SDE.drift, lambda t, x, args: jnp.ones(2)),
+    ],
+    ids=["a velocity", "a drift", "another SDE", "a drift behind a lambda", "another diffusion"],
+)
+def test_exponential_euler_is_refused_all_but_what_with_noise_makes(field):
+    for call in doors(field, fj.exponential_euler, key=KEY):
+        with pytest.raises(
+            TypeError, match=r"exponential_euler needs an SDE made by fj\.with_noise"
         ):
-            with pytest.raises(
-                ValueError,
-                match=r"the field belongs to the schedule VariancePreserving\(beta_min=0.1, "
-                r"beta_max=20.0\), but the step was made for CondOT\(\): give both the same",
-            ):
+            call()
+
+
+COUPLED = fj.velocity(network, SCHEDULE, coupled=True)
+
+
+@pytest.mark.parametrize("name", NOISY_STEPS)
+def test_a_velocity_of_coupled_pairs_is_refused_where_noise_is_drawn(name):
+    for v in (COUPLED, fj.change_schedule(COUPLED, VP), COUPLED.with_model(lambda t, x, args: x)):
+        for call in doors(v, NOISY_STEPS[name], key=KEY):
+            with pytest.raises(ValueError, match="needs the score, which a velocity of coupled"):
                 call()
 
 
-def test_exponential_euler_is_refused_the_sde_of_another_schedule():
-    sde = fj.with_noise(FIELD, STRAIGHT, 0.5)
-    with pytest.raises(ValueError, match="the field belongs to the schedule CondOT"):
-        fj.solve(sde, X0, TS, step=fj.exponential_euler(VP), key=KEY)
+def test_with_noise_and_so_exponential_euler_are_refused_a_velocity_of_coupled_pairs():
+    with pytest.raises(ValueError, match="needs the score, which a velocity of coupled pairs"):
+        fj.with_noise(COUPLED, 0.5)
 
 
-def test_the_default_schedule_of_edm_heun_is_compared():
-    with pytest.raises(ValueError, match=r"the step was made for EDM\(sigma_max=80.0\)"):
-        fj.solve(FIELD, X0, TS, step=fj.edm_heun())
-
-
-def test_a_density_is_refused_a_step_of_another_schedule():
-    with pytest.raises(ValueError, match="the step was made for VariancePreserving"):
-        fj.log_likelihood(X0, FIELD, TARGET.log_prob, TS, step=fj.ddim(VP))
-
-
-def test_equal_schedules_and_fields_without_one_are_taken():
-    """They give what the field itself does."""
-    expected = fj.solve(UNDER_VP, X0, TS, step=fj.ddim(VP))
-    for field, schedule in (
-        (UNDER_VP, fj.VariancePreserving(jnp.float32(0.1), jnp.float32(20.0))),
-        (lambda t, x, args: UNDER_VP(t, x, args), VP),
-    ):
-        got = fj.solve(field, X0, TS, step=fj.ddim(schedule))
-        np.testing.assert_allclose(got, expected, rtol=1e-5)
-
-
-def test_traced_schedules_are_not_compared(x64):
-    """The gradient in a parameter goes through both, and may go through one."""
-
-    def end(high, own):
-        step = fj.ddim(fj.VariancePreserving(0.1, own))
-        return fj.solve(TARGET.velocity(fj.VariancePreserving(0.1, high)), X0, TS, step=step)[0]
-
-    @jax.jit
-    def slopes(high):
-        return jax.grad(end, argnums=(0, 1))(high, high), jax.grad(lambda h: end(h, h))(high)
-
-    each, both = slopes(20.0)
-    np.testing.assert_allclose(sum(each), both, rtol=1e-10)
+@pytest.mark.parametrize("name", [*FLOW_STEPS, "adams"])
+def test_the_flow_of_coupled_pairs_is_that_of_its_velocity(name):
+    step = FLOW_STEPS.get(name, fj.adams())
+    plain = fj.velocity(network, SCHEDULE)
+    ends = [fj.solve(v, X0, TS, step=step) for v in (COUPLED, plain)]
+    np.testing.assert_array_equal(*ends)
 
 
 # --- times ----------------------------------------------------------------------------------------
@@ -105,7 +120,7 @@ def test_traced_schedules_are_not_compared(x64):
 
 @pytest.mark.parametrize("name", ["ddim", "dpmpp_2m", "unipc", "edm_heun", "adams"])
 def test_times_that_go_forth_and_back_are_refused(name):
-    step = fj.adams() if name == "adams" else MAKERS[name](STRAIGHT)
+    step = FLOW_STEPS.get(name, fj.adams())
     ts = np.array([0.0, 0.5, 0.3, 0.8, 1.0])
     for grid in (ts, ts[::-1]):
         with pytest.raises(ValueError, match="ts must go one way, up or down"):
@@ -114,13 +129,31 @@ def test_times_that_go_forth_and_back_are_refused(name):
 
 @pytest.mark.parametrize("ts", [[0.1, 0.5, 0.5, 0.9], [0.9, 0.5, 0.5, 0.1]])
 def test_times_that_stand_still_go_one_way(ts):
-    for step in (fj.ddim(STRAIGHT), fj.adams(2)):
-        without = fj.solve(FIELD, X0, np.array(ts)[[0, 1, 3]], step=fj.ddim(STRAIGHT))
+    for step in (fj.ddim, fj.adams(2)):
+        without = fj.solve(FIELD, X0, np.array(ts)[[0, 1, 3]], step=fj.ddim)
         got = fj.solve(FIELD, X0, np.array(ts), step=step)
         assert np.all(np.isfinite(got))
-    np.testing.assert_allclose(
-        fj.solve(FIELD, X0, np.array(ts), step=fj.ddim(STRAIGHT)), without, rtol=1e-5
-    )
+    np.testing.assert_allclose(fj.solve(FIELD, X0, np.array(ts), step=fj.ddim), without, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_of_no_length_leaves_the_state_as_it_is(name):
+    """At both ends too; edm_heun has another first step from alpha = 0."""
+    noisy = name in NOISY_STEPS
+    ts = np.array([0.0, 0.0, 0.25, 0.25, 1.0, 1.0])
+    dw = np.zeros((5, 2), np.float32) if noisy else None
+    x = fj.trajectory(FIELD, X0, ts, step=STEPS[name], increments=dw)
+    np.testing.assert_allclose(x[1], x[0], rtol=1e-6)
+    np.testing.assert_allclose(x[5], x[4], rtol=1e-6)
+    if name != "unipc":  # which corrects it there
+        np.testing.assert_allclose(x[3], x[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NOISY_STEPS)
+def test_a_sampler_that_draws_noise_does_not_go_back(name):
+    """With increments, which an SDE may take on a decreasing grid, it is not determined."""
+    ts, dw = fj.uniform_grid(3, 0.9, 0.1), jnp.zeros((3, 2))
+    assert np.all(np.isnan(fj.solve(FIELD, X0, ts, step=STEPS[name], increments=dw)))
 
 
 @pytest.mark.parametrize(
@@ -128,10 +161,10 @@ def test_times_that_stand_still_go_one_way(ts):
     [
         (FIELD, None),
         (FIELD, fj.adams()),
-        (FIELD, fj.dpmpp_2m(STRAIGHT)),
-        (network, fj.ddim(STRAIGHT)),
+        (FIELD, fj.dpmpp_2m),
+        (fj.velocity(network, SCHEDULE), fj.ddim),
         (fj.velocity(network, VP, "noise"), fj.midpoint),
-        (fj.guidance.classifier_free(FIELD, 2.0, None), fj.euler),
+        (fj.guidance.classifier_free(FIELD, 2.0, 0.0), fj.euler),
     ],
 )
 def test_samples_are_not_drawn_from_the_data_end(field, step):
@@ -153,6 +186,28 @@ def test_an_ode_of_no_schedule_is_sampled_in_either_direction():
     np.testing.assert_allclose(got, np.asarray(starts) @ turn.T, rtol=1e-5, atol=1e-5)
 
 
-def test_a_step_for_a_flow_names_the_step_for_its_sde():
-    with pytest.raises(TypeError, match="for one of with_noise there is exponential_euler"):
-        fj.solve(fj.with_noise(FIELD, STRAIGHT, 0.5), X0, TS, step=fj.ddim(STRAIGHT), key=KEY)
+# --- what is not determined -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("predicts", ["noise", "score"])
+def test_a_model_that_determines_no_data_at_t_0_is_refused_there_or_nan_where_ts_is_traced(
+    name, predicts
+):
+    v, step = fj.velocity(network, SCHEDULE, predicts), STEPS[name]
+    key = KEY if name in NOISY_STEPS else None
+    solve, path, traced, sample, _ = doors(v, step, key=key)
+    for call in (solve, path, sample):
+        with pytest.raises(ValueError, match=rf"a model of the {predicts} does not determine the"):
+            call()
+    assert np.all(np.isnan(traced()))
+    assert np.all(np.isfinite(jax.jit(lambda ts: doors(v, step, ts, key)[0]())(TS[1:])))
+
+
+@pytest.mark.parametrize("name", FLOW_STEPS)
+def test_a_velocity_that_stands_still_at_t_0_is_refused_there_or_nan_where_ts_is_traced(name):
+    v, step = fj.velocity(network, fj.Polynomial(2)), FLOW_STEPS[name]
+    solve, _, traced, *_ = doors(v, step)
+    with pytest.raises(ValueError, match="does not determine the data at t = 0, where alpha = al"):
+        solve()
+    assert np.all(np.isnan(traced()))

@@ -20,19 +20,16 @@ COARSE, FINE = 6, 96
 GRIDS = np.stack([np.minimum(np.arange(FINE + 1) / n, 1.0) for n in (COARSE, FINE)])
 
 
-def diffusion_of(schedule):
-    return lambda t: 0.8 * schedule(t)[1]
-
-
 STEPS = {
     "ddim": fj.ddim,
     "dpmpp_2m": fj.dpmpp_2m,
     "unipc": fj.unipc,
-    "edm_heun": functools.partial(fj.edm_heun, churn=0.1),
+    "edm_heun": fj.edm_heun(churn=0.1),
     "ancestral": fj.ancestral,
+    "stochastic_ddim": fj.stochastic_ddim(0.5),
     "dpmpp_2m_sde": fj.dpmpp_2m_sde,
     "exponential_euler": fj.exponential_euler,
-    "adams": lambda schedule: fj.adams(2),
+    "adams": fj.adams(2),
 }
 QUIET = {"ddim", "dpmpp_2m", "unipc", "adams"}
 
@@ -44,10 +41,10 @@ def solved(method):
     def run(x0, mu, dw, schedule, ts):
         field = fj.Gaussian(mu, STD).velocity(schedule)
         if method == "exponential_euler":
-            field = fj.with_noise(field, schedule, diffusion_of(schedule))
+            field = fj.with_noise(field, lambda t: 0.8 * schedule(t)[1])
         return fj.solve(
             *(field, x0, ts),
-            step=STEPS[method](schedule),
+            step=STEPS[method],
             increments=None if method in QUIET else dw,
             adjoint=fj.Direct(),
         )

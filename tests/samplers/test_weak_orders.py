@@ -18,7 +18,7 @@ from tests.samplers import oracles
 
 SCHEDULE = fj.CondOT()
 FIELD = oracles.field_of(oracles.MIXTURE, SCHEDULE)
-SDE = fj.with_noise(FIELD, SCHEDULE, lambda t: 1.5 - t)
+SDE = fj.with_noise(FIELD, lambda t: 1.5 - t)
 
 STATES = np.linspace(-8, 8, 201)
 DATA = np.linspace(-8, 8, 31)
@@ -93,23 +93,23 @@ def check(order, field, step_of, n=40):
 
 
 def test_ancestral_is_of_weak_order_1(x64):
-    check(1, FIELD, lambda n: fj.ancestral(SCHEDULE))
+    check(1, FIELD, lambda n: fj.ancestral)
 
 
 def test_exponential_euler_is_of_weak_order_1(x64):
-    check(1, SDE, lambda n: fj.exponential_euler(SCHEDULE))
+    check(1, SDE, lambda n: fj.exponential_euler)
 
 
 def test_dpmpp_2m_sde_is_of_weak_order_2(x64):
-    check(2, FIELD, lambda n: fj.dpmpp_2m_sde(SCHEDULE), n=20)
+    check(2, FIELD, lambda n: fj.dpmpp_2m_sde, n=20)
 
 
 def test_edm_heun_is_of_weak_order_2_where_churn_is_spread_over_the_steps(x64):
-    check(2, FIELD, lambda n: fj.edm_heun(SCHEDULE, churn=2 / n))
+    check(2, FIELD, lambda n: fj.edm_heun(churn=2 / n))
 
 
 def test_five_percent_more_noise_is_caught(x64):
-    step = fj.ancestral(SCHEDULE)
+    step = fj.ancestral
 
     def noisier(field, t0, t1, x, args, dw):
         return step(field, t0, t1, x, args, 1.05 * dw)

@@ -9,13 +9,10 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-from flowjax import _check
-from flowjax.schedules.point import half_variance_rate, path_at
 from tests.samplers.schedules import OneOf
 from tests.schedules.schedule_oracles import (
     ROOTS,
     SCHEDULES,
-    OwnTrigonometric,
     complex_step,
 )
 
@@ -310,15 +307,6 @@ def test_a_schedule_is_a_record():
     assert jax.tree.leaves(fj.CondOT()) == []
 
 
-def test_a_schedule_of_ones_own_needs_two_methods(x64):
-    own, t = OwnTrigonometric(), jnp.asarray(0.3)
-    point = path_at(own, t, jnp.float64)
-    expected = path_at(fj.Trigonometric(), t, jnp.float64)
-    np.testing.assert_allclose(point, expected, rtol=1e-15)
-    np.testing.assert_allclose(half_variance_rate(own, t), -np.pi / 4 * np.sin(0.3 * np.pi))
-    assert _check.checked_schedule(own) is own
-
-
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -354,14 +342,3 @@ def test_bad_parameters_and_times_are_refused_by_name(make, error, words, unchec
 def test_traced_parameters_are_not_looked_at():
     assert jnp.isfinite(jax.jit(lambda low: fj.VariancePreserving(low)(0.5)[0])(-1.0))
     assert jnp.isfinite(jax.vmap(lambda n: fj.Polynomial(n)(0.5)[0])(jnp.array([0.5, 2.0])))[0]
-
-
-@pytest.mark.parametrize("wrong", [fj.CondOT, None, 3.0, lambda t: (t, 1 - t)])
-def test_what_is_no_schedule_is_refused(wrong):
-    with pytest.raises(TypeError, match=r"schedule must be a schedule.*schedule\.rates\("):
-        _check.checked_schedule(wrong)
-
-
-def test_a_schedule_that_lacks_a_method_that_is_asked_for_is_refused():
-    with pytest.raises(TypeError, match=r"old must be.*old\.time_at\("):
-        _check.checked_schedule(OwnTrigonometric(), "time_at", name="old")

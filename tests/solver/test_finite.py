@@ -46,8 +46,34 @@ def test_a_finite_path_is_given_back():
     assert fj.check_finite(path, TS[::2]) is path
 
 
-def test_what_it_cannot_look_at_is_refused():
+def test_a_leaf_without_elements_is_finite():
+    path = {"empty": jnp.zeros((9, 0)), "broken": jnp.full(9, jnp.nan), "none": None}
+    with pytest.raises(FloatingPointError, match=r"x\['broken'\] is nan from entry 0"):
+        fj.check_finite(path, TS)
+    nothing = jnp.zeros((0, 3))
+    assert fj.check_finite(nothing, TS[:0]) is nothing
+
+
+@pytest.mark.parametrize(
+    ("path", "ts", "error", "words"),
+    [
+        (1.0, TS, ValueError, "x must be a path, as from trajectory.*got shape \\(\\)"),
+        (jnp.zeros(5), TS, ValueError, "leading axis of ts, \\(9,\\), got shape \\(5,\\)"),
+        ({"a": jnp.zeros(9), "b": jnp.zeros(())}, TS, ValueError, "x\\['b'\\] must be a path"),
+        (jnp.zeros(9), None, ValueError, "ts must be the times of the path.*got None"),
+        (jnp.zeros(9), 8, ValueError, "ts must be the times of the path.*got 8"),
+        (jnp.zeros(9), "ts", ValueError, "ts must be the times of the path.*got 'ts'"),
+        (None, TS, ValueError, "x must hold at least one array"),
+        ("path", TS, TypeError, "x must be a real floating array, got str"),
+        (fj.trajectory, TS, TypeError, "x must be a real floating array, got function"),
+        (jnp.arange(9), TS, TypeError, "x must be a real floating array, got dtype int32"),
+    ],
+)
+def test_what_is_no_path_is_refused(unchecked, path, ts, error, words):
+    with pytest.raises(error, match=words):
+        fj.check_finite(path, ts)
+
+
+def test_traced_values_are_refused():
     with pytest.raises(TypeError, match="outside jit"):
         jax.jit(fj.check_finite)(jnp.zeros(9), TS)
-    with pytest.raises(ValueError, match="leading axis of ts"):
-        fj.check_finite(jnp.zeros(5), TS)

@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 import flowjax as fj
-from flowjax.schedules import CondOT
+from flowjax.schedules import CondOT, Schedule
 from flowjax.targets import Gaussian
 
 COVARIANCE = np.array([[2.0, 0.6, -0.3], [0.6, 0.5, 0.1], [-0.3, 0.1, 1.0]])
@@ -30,15 +30,14 @@ TARGETS = {
 every_target = pytest.mark.parametrize("kind", TARGETS)
 
 
-class Trigonometric(eqx.Module):
+class Trigonometric(Schedule):
     """A schedule whose rates are neither 1 nor -1, so that no factor can hide."""
 
-    def __call__(self, t):
-        return jnp.sin(np.pi / 2 * t), jnp.cos(np.pi / 2 * t)
+    def alpha(self, t):
+        return jnp.sin(np.pi / 2 * t)
 
-    def rates(self, t):
-        alpha, sigma = self(t)
-        return np.pi / 2 * sigma, -np.pi / 2 * alpha
+    def sigma(self, t):
+        return jnp.cos(np.pi / 2 * t)
 
 
 every_schedule = pytest.mark.parametrize("schedule", [CondOT(), Trigonometric()], ids=repr)

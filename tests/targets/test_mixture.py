@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 import flowjax as fj
-from flowjax.schedules import CondOT
+from flowjax.schedules import CondOT, Schedule
 from flowjax.targets import Gaussian, GaussianMixture
 
 # (weights, means, stds)
@@ -43,15 +43,14 @@ TARGETS = {
 every_target = pytest.mark.parametrize("kind", ["numbers", "diagonal", "images", "one width"])
 
 
-class Trigonometric(eqx.Module):
+class Trigonometric(Schedule):
     """A schedule whose rates are neither 1 nor -1, so that no factor can hide."""
 
-    def __call__(self, t):
-        return jnp.sin(np.pi / 2 * t), jnp.cos(np.pi / 2 * t)
+    def alpha(self, t):
+        return jnp.sin(np.pi / 2 * t)
 
-    def rates(self, t):
-        alpha, sigma = self(t)
-        return np.pi / 2 * sigma, -np.pi / 2 * alpha
+    def sigma(self, t):
+        return jnp.cos(np.pi / 2 * t)
 
 
 every_schedule = pytest.mark.parametrize("schedule", [CondOT(), Trigonometric()], ids=repr)

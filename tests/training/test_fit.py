@@ -173,6 +173,27 @@ def test_a_trained_model_draws_the_label_that_is_asked_for(standard_promotion):
         np.testing.assert_allclose(drawn.mean(axis=0), centre, atol=0.15)
 
 
+def test_data_may_be_any_pytree_of_numpy_or_jax_arrays():
+    """One with None in it, an array without elements, and keys; the last sees each sample once."""
+    data = {
+        "x": np.arange(4.0, dtype=np.float32),
+        "none": None,
+        "empty": jnp.zeros((4, 0)),
+        "key": jax.random.split(jax.random.key(1), 4),
+    }
+
+    def loss(model, sample, key):
+        assert sample["none"] is None
+        assert sample["empty"].shape == (0,)
+        return sample["x"] * jax.random.normal(sample["key"]) + jnp.sum(sample["empty"]) + 0 * model
+
+    _, losses = fit(
+        jnp.array(1.0), loss, data, KEY, optimizer=optax.sgd(0.1), steps=4, batch_size=1
+    )
+    want = data["x"] * jax.vmap(jax.random.normal)(data["key"])
+    np.testing.assert_allclose(np.sort(losses), np.sort(want), rtol=1e-6)
+
+
 def test_whatever_is_not_a_floating_array_is_left_alone(standard_promotion):
     class Model(eqx.Module):
         weight: jax.Array
@@ -276,7 +297,7 @@ def test_without_tqdm_the_error_names_the_extra(monkeypatch):
         ({"data": jnp.zeros((0, 3))}, ValueError, "at least one sample"),
         ({"data": (jnp.zeros(4), jnp.zeros(5))}, ValueError, "data\\[0\\].*4.*data\\[1\\].*5"),
         ({"data": jnp.zeros(())}, ValueError, "leading axis"),
-        ({"data": [1.0, 2.0]}, TypeError, "data\\[0\\] must be an array"),
+        ({"data": [1.0, 2.0]}, TypeError, "data\\[0\\] must be an array of numbers, got float"),
         ({"steps": 0}, ValueError, "steps"),
         ({"steps": 2.5}, TypeError, "steps"),
         ({"steps": True}, TypeError, "steps"),
@@ -287,7 +308,27 @@ def test_without_tqdm_the_error_names_the_extra(monkeypatch):
         ({"key": jax.random.split(jax.random.key(0))}, ValueError, "batch of keys"),
         ({"optimizer": 1e-3}, TypeError, "optax"),
         ({"model": jnp.array(1)}, TypeError, "floating arrays to train"),
-        ({"loss": lambda model, x, key: jnp.ones(2)}, ValueError, "scalar for one sample"),
+        ({"model": {"slope": 1.0}}, TypeError, "floating arrays to train, got {'slope': 1.0}"),
+        ({"model": MLP}, TypeError, "floating arrays to train, got <class"),
+        ({"loss": lambda model, x, key: jnp.ones(2)}, TypeError, "floating scalar, got f32.2."),
+        ({"loss": lambda model, x, key: 1}, TypeError, "loss.model, sample, key. must .* got 1"),
+        ({"loss": lambda model, x, key: model > 0}, TypeError, "real floating scalar, got bool"),
+        ({"loss": lambda model, x, key: x.astype(int)}, TypeError, "floating scalar, got i32"),
+        (
+            {"loss": lambda model, x, key: model.astype(complex)},
+            TypeError,
+            "floating scalar, got .*c64",
+        ),
+        ({"loss": lambda model, x, key: None}, TypeError, "real floating scalar, got None"),
+        ({"loss": lambda model, x, key: (model, x)}, TypeError, "real floating scalar, got .f32"),
+        ({"loss": None}, TypeError, "loss must be a function .model, sample, key.*got None"),
+        ({"loss": MLP}, TypeError, "loss must be a function .model, sample, key.*got <class"),
+        ({"data": None}, ValueError, "data must hold at least one array"),
+        ({"data": "digits"}, TypeError, "data must be an array of numbers, got str"),
+        ({"data": lambda: 0}, TypeError, "data must be an array of numbers, got function"),
+        ({"data": np.array(list("abcd"))}, TypeError, "data must be an array of numbers, got <U1"),
+        ({"optimizer": optax.adam}, TypeError, "optax optimiser.*got <function adam"),
+        ({"optimizer": "adam"}, TypeError, "optax optimiser.*got 'adam'"),
         ({"rate": 1e-3}, TypeError, "rate"),
     ],
 )

@@ -221,14 +221,9 @@ def _pair_domain(model: Any, schedule: Any, predicts: str) -> Domain:
     return Domain() if _knows_pair(model) else _domain(schedule, predicts, "data", "noise")
 
 
-def lacks(t: float, schedule: Any, source: str, target: str) -> str:
-    """Why a prediction does not determine another at an end; empty where it does."""
-    return "" if source == target else missing_at(t, schedule, source, target)
-
-
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
-        missing = [(target, lacks(t, schedule, predicts, target)) for target in targets]
+        missing = [(target, missing_at(t, schedule, predicts, target)) for target in targets]
         return next(
             (
                 f"a model of the {predicts} does not determine the {target} at t = {t:g}, where "

@@ -77,7 +77,7 @@ def test_an_import_that_is_not_declared_is_caught():
 
 
 def test_the_version_is_that_of_the_project():
-    assert fj.__version__ == PROJECT["version"]
+    assert fj.__version__ == importlib.metadata.version("flowjax-solvers")
 
 
 def test_the_readme_lists_every_public_name():

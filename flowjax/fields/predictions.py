@@ -114,7 +114,7 @@ def data_and_noise_from(source: str, path: PathPoint, x: Array, value: Array) ->
 
 
 def score_from(source: str, path: PathPoint, x: Array, value: Array, unless: Any = None) -> Array:
-    """The score, for a leaf; NaN where it is not determined, and zero where `unless` holds."""
+    """The score, for a leaf; where it is not determined NaN, or zero if `unless` holds."""
     return _converted(source, "score", path, x, value, unless)
 
 
@@ -132,11 +132,11 @@ def _converted(
     source: str, target: str, path: PathPoint, x: Array, value: Array, unless: Any = None
 ) -> Array:
     if source == target:
-        return value if unless is None else jnp.where(unless, 0, value)
+        return value
     of_x, of_value, scale = _weights(source, target, path)
     if unless is not None:
         # Not the result, whose derivative would still be one of NaN.
-        scale = jnp.where(unless, 0, scale)
+        scale = jnp.where(unless & jnp.isnan(scale), 0, scale)
     return scale * (of_x * x + of_value * value)
 
 

@@ -221,14 +221,9 @@ def _pair_domain(model: Any, schedule: Any, predicts: str) -> Domain:
     return Domain() if _knows_pair(model) else _domain(schedule, predicts, "data", "noise")
 
 
-def lacks(t: float, schedule: Any, source: str, target: str) -> str:
-    """Why a prediction does not determine another at an end; empty where it does."""
-    return "" if source == target else missing_at(t, schedule, source, target)
-
-
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
-        missing = [(target, lacks(t, schedule, predicts, target)) for target in targets]
+        missing = [(target, missing_at(t, schedule, predicts, target)) for target in targets]
         return next(
             (
                 f"a model of the {predicts} does not determine the {target} at t = {t:g}, where "
@@ -245,6 +240,7 @@ def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
 def _refuse(domain: Domain, t: Any) -> None:
     """Refuses a time that is known, where there is no value."""
     if any(domain) and not isinstance(t, Tracer) and np.ndim(t) == 0:
+        t = np.asarray(t)  # a comparison of a JAX array would be traced under `jit`
         reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
         if reason:
             raise ValueError(f"{reason}; take a time inside the schedule.")

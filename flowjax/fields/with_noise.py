@@ -14,13 +14,14 @@ from flowjax._check import number, require, time
 from flowjax._numerics import clip, root
 from flowjax._types import Domain
 from flowjax.fields.predictions import (
+    missing_at,
     on_leaves,
     score_denominator,
     score_from,
     velocity_from,
 )
 from flowjax.fields.scalar_function import ScalarFunction
-from flowjax.fields.velocity import Velocity, lacks
+from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity, refuse_coupled
@@ -210,7 +211,7 @@ def _domain(v: Velocity, noise: _Noise) -> Domain:
     """Where the drift is determined: the velocity, and the score unless there is no noise."""
 
     def why(t: float, of_velocity: str) -> str:
-        missing = lacks(t, v.schedule, v.predicts, "score")
+        missing = missing_at(t, v.schedule, v.predicts, "score")
         if of_velocity or not missing:
             return of_velocity
         g = _check.concrete(lambda: noise(t, None, None))

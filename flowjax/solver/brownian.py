@@ -11,7 +11,7 @@ from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import as_precise, check_times
-from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
+from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
@@ -26,7 +26,9 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
 
     independent over steps, elements and leaves. These are exactly the increments that
     ``solve(..., key=key)`` uses. Increment i of element j is a function of (key, i, j) alone,
-    bit for bit: no batch, compilation, rematerialisation or device layout changes it.
+    bit for bit: no batch, compilation, rematerialisation or device layout changes it. (On a
+    processor without fused multiply-add, with XLA's fast math or at its optimisation level 0, the
+    last bits of some increments are others.)
 
     Args:
         key: one JAX key, typed or old style, of any implementation (typed and old keys with the
@@ -134,9 +136,10 @@ def path_key(key: KeyArray) -> Words:
     """The key of the path: the caller's key words, enciphered under a counter of flowjax's own."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = (jax.random.key_data(key) if typed else jnp.asarray(key)).reshape(-1)
+    words = opaque(words)
     path = (words[0], words[1])
     # Implementations with longer keys (rbg: four words) chain the rest through the cipher.
-    for i in range(2, words.size, 2):
+    for i in range(2, len(words), 2):
         path = threefry2x32(path, (words[i], words[i + 1]))
     return threefry2x32(path, (jnp.uint32(_DOMAIN[0]), jnp.uint32(_DOMAIN[1])))
 

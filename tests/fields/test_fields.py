@@ -404,3 +404,22 @@ def test_numbers_of_a_schedule_that_are_traced_are_not_compared():
         return fj.velocity(model, fj.VariancePreserving(0.1, high), "data")(0.5, X[0], None)
 
     np.testing.assert_allclose(jax.jit(value)(20.0), value(20.0), rtol=1e-5)
+
+
+class Cosine(fj.Schedule):
+    """A user's own schedule: the trigonometric one by its two formulas."""
+
+    def alpha(self, t):
+        return jnp.sin(np.pi / 2 * t)
+
+    def sigma(self, t):
+        return jnp.cos(np.pi / 2 * t)
+
+
+def test_a_schedule_of_ones_own_may_be_the_old_one_and_the_new(x64):
+    target, x = fj.Gaussian(MEAN, STD), jnp.asarray(X[1])
+    for old, new in ((Cosine(), fj.CondOT()), (fj.CondOT(), Cosine()), (Cosine(), Cosine())):
+        v = fj.change_schedule(target.velocity(old), new)
+        both = jax.jit(lambda t, v=v, new=new: (v(t, x, None), target.velocity(new)(t, x, None)))
+        for t in (0.0, 0.3, 1.0):
+            np.testing.assert_allclose(*both(t), rtol=1e-9)

@@ -14,7 +14,8 @@ import flowjax as fj
 
 STRAIGHT, VP, ROOT, STILL = fj.CondOT(), fj.VariancePreserving(), fj.SquareRoot(), fj.Polynomial(2)
 TARGET = fj.Gaussian(jnp.array([3.0, -1.0]), 0.5)
-X0, TS, KEY, NULL = jnp.array([0.3, -1.2]), fj.uniform_grid(4), jax.random.key(0), jnp.zeros(())
+X0, TS, KEY = jnp.array([0.3, -1.2]), fj.uniform_grid(4), jax.random.key(0)
+ZERO = NULL = jnp.zeros(())
 
 
 def network(t, x, args):
@@ -99,7 +100,7 @@ NO_PLAIN_FIELD = ("a score", "a model of the data", "a bridge's drift", "a diffu
 
 @pytest.mark.parametrize("name", [*NO_PLAIN_FIELD, "an SDE", "an SDE's drift"])
 def test_the_likelihood_of_what_is_known_to_be_no_flow_is_refused(name, unchecked):
-    words = "must be a plain field.* the velocity of a flow, got"
+    words = "must be a velocity, a plain field.* of a flow, got"
     refuses(TypeError, words, lambda ts: density(NO_VELOCITIES[name], ts))
 
 
@@ -146,7 +147,8 @@ AT_NOISE_READ = {
     "the likelihood": density,
     "Heun's method backward": lambda v: solved(v, TS[::-1], fj.heun),
     "a call": lambda v: v(0.0, X0, NULL),
-    "a call of the pair": lambda v: v.data_and_noise(jnp.zeros(()), X0, NULL),
+    "a call under jit": lambda v: jax.jit(lambda x: v(ZERO, x, NULL))(X0),
+    "a call of the pair": lambda v: v.data_and_noise(ZERO, X0, NULL),
     **{name: lambda v, step=step: solved(v, step=step) for name, step in SAMPLERS.items()},
 }
 
@@ -312,3 +314,115 @@ def test_what_is_refused_is_what_would_be_wrong():
     size = np.sqrt(ts[0] ** 2 * 0.5**2 + (1 - ts[0]) ** 2)
     expected = TARGET.mean + 0.5 / size * (X0 - ts[0] * TARGET.mean)
     np.testing.assert_allclose(solved(v, ts, fj.dpmpp_2m), expected, atol=2e-3)
+
+
+# --- what only a traced value could tell ----------------------------------------------------------
+
+NOISE, DATA, SLOW = of(STRAIGHT, "noise"), of(ROOT, "data"), of(STILL)
+
+
+def under_jit(function, *arguments):
+    return lambda: jax.jit(function)(*arguments)
+
+
+def traced(field, step=None, ts=TS):
+    return under_jit(lambda ts: solved(field, ts, step), ts)
+
+
+def hidden(v):
+    """The same behind a function, which knows of no schedule."""
+    return lambda t, x, args: v(t, x, args)
+
+
+def own_loop(v):
+    def euler(x, t):
+        return x + v(t, x, NULL) / 4, None
+
+    return jax.lax.scan(euler, X0, TS[:-1])[0]
+
+
+def noised(g, v=V):
+    return fj.with_noise(v, g)
+
+
+MADE_UP = {
+    # A model of the noise or the score where alpha is zero.
+    "the noise, on a traced grid": traced(NOISE),
+    "a model of the score, on a traced grid": traced(of(STRAIGHT, "score")),
+    "the noise, guided": traced(guided(NOISE)),
+    "the noise, of another model": traced(NOISE.with_model(lambda t, x, args: x)),
+    "the noise, under a schedule of the same end": traced(fj.change_schedule(NOISE, ROOT)),
+    "the noise, of a traced schedule": under_jit(
+        lambda n: solved(of(fj.Polynomial(n), "noise")), 1.0
+    ),
+    "the noise, behind a function": lambda: solved(hidden(NOISE)),
+    "the noise, under vmap": lambda: jax.vmap(lambda ts: solved(NOISE, ts))(TS[None])[0],
+    "the noise, in a loop of one's own": lambda: own_loop(NOISE),
+    "the noise, in a call": under_jit(lambda t: NOISE(t, X0, NULL), 0.0),
+    "the noise, converted": under_jit(
+        lambda t: fj.convert(X0, t, X0, STRAIGHT, source="noise", target="data"), 0.0
+    ),
+    "the noise, backward": traced(NOISE, fj.heun, TS[::-1]),
+    "the noise, in an SDE": traced(noised(0.5, NOISE)),
+    "the noise, in an SDE behind a function": lambda: solved(
+        fj.SDE(hidden(noised(0.5, NOISE).drift), noised(0.5, NOISE).diffusion)
+    ),
+    "the noise, in exponential_euler": traced(noised(0.5, NOISE), fj.exponential_euler),
+    "the noise, in sample": under_jit(
+        lambda ts: fj.sample(KEY, NOISE, lambda key: X0, ts, 1, args=NULL)[0], TS
+    ),
+    "the noise, in the likelihood": under_jit(lambda ts: density(NOISE, ts), TS),
+    **{f"the noise, in {name}": traced(NOISE, step) for name, step in SAMPLERS.items()},
+    # A velocity that stands still.
+    "the velocity that stands still, read as data": under_jit(
+        lambda t: fj.convert(X0, t, X0, STILL, source="velocity", target="data"), 0.0
+    ),
+    "the velocity that stands still, under another schedule": traced(
+        fj.change_schedule(SLOW, STRAIGHT)
+    ),
+    **{f"the velocity that stands still, in {n}": traced(SLOW, s) for n, s in SAMPLERS.items()},
+    # The velocity from data where the rate of sigma is infinite.
+    "the rate of sigma, in Heun's method": traced(DATA, fj.heun),
+    "the rate of sigma, behind a function": lambda: solved(hidden(DATA), step=fj.heun),
+    "the rate of sigma, guided": traced(guided(DATA), fj.heun),
+    "the rate of sigma, backward": traced(DATA, ts=TS[::-1]),
+    "the rate of sigma, in a call": under_jit(lambda t: DATA(t, X0, NULL), 1.0),
+    "the rate of sigma, in the likelihood": under_jit(lambda ts: density(DATA, ts), TS),
+    "the rate of sigma, of the new schedule": traced(fj.change_schedule(V, ROOT), fj.heun),
+    # The score where sigma is zero.
+    "the score, in a call": under_jit(lambda t: V.score(t, X0, NULL), 1.0),
+    "the score, converted": under_jit(
+        lambda t: fj.convert(X0, t, X0, STRAIGHT, source="data", target="score"), 1.0
+    ),
+    "the score, of a traced g": under_jit(
+        lambda g: solved(noised(g), step=fj.stochastic_heun), 0.5
+    ),
+    "the score, on a traced grid": traced(noised(0.5), fj.reversible_heun),
+    "the score, guided": traced(noised(0.5, guided(V)), fj.stochastic_heun),
+    "the score, behind a function": lambda: solved(
+        fj.SDE(hidden(noised(0.5).drift), noised(0.5).diffusion), step=fj.stochastic_heun
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MADE_UP)
+def test_what_only_a_traced_value_could_tell_is_nan(name):
+    assert np.all(np.isnan(MADE_UP[name]()))
+
+
+def test_where_there_is_no_noise_the_drift_and_its_gradients_are_those_of_the_velocity():
+    """At t = 1, where there is no score; also in g, though g is zero there."""
+    target = TARGET.velocity(STRAIGHT)
+
+    def value(which, x, g):
+        sde = fj.with_noise(target, lambda t: g * (1 - t))
+        return jnp.sum((sde.drift if which else target)(1.0, x, None) ** 2)
+
+    both = jax.jit(jax.value_and_grad(value, argnums=(1, 2)), static_argnums=0)
+    for got, want in zip(
+        jax.tree.leaves(both(1, X0, 0.7)), jax.tree.leaves(both(0, X0, 0.7)), strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    second = jax.jit(jax.grad(jax.grad(lambda g: fj.with_noise(target, g).drift(0.5, X0, None)[0])))
+    # u + g^2/2 score, twice by g.
+    np.testing.assert_allclose(second(0.0), target.score(0.5, X0, None)[0], rtol=1e-6)

@@ -157,3 +157,5 @@ def test_a_sampler_goes_the_same_way_by_whatever_the_model_predicts(name, x64):
         for predicts, end in zip(PREDICTIONS, got, strict=True):
             if determined(schedule, way, predicts):
                 np.testing.assert_allclose(end, expected, rtol=1e-9, err_msg=f"{schedule} {way}")
+            else:
+                assert np.isnan(end), f"{schedule} {way}: a {predicts} says nothing at the start"

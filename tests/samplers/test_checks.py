@@ -184,3 +184,30 @@ def test_an_ode_of_no_schedule_is_sampled_in_either_direction():
     turn = np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
     got = fj.sample(KEY, rotation, init, ts, 3, step=fj.rk4)
     np.testing.assert_allclose(got, np.asarray(starts) @ turn.T, rtol=1e-5, atol=1e-5)
+
+
+# --- what is not determined -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("predicts", ["noise", "score"])
+def test_a_model_that_determines_no_data_at_t_0_is_refused_there_or_nan_where_ts_is_traced(
+    name, predicts
+):
+    v, step = fj.velocity(network, SCHEDULE, predicts), STEPS[name]
+    key = KEY if name in NOISY_STEPS else None
+    solve, path, traced, sample, _ = doors(v, step, key=key)
+    for call in (solve, path, sample):
+        with pytest.raises(ValueError, match=rf"a model of the {predicts} does not determine the"):
+            call()
+    assert np.all(np.isnan(traced()))
+    assert np.all(np.isfinite(jax.jit(lambda ts: doors(v, step, ts, key)[0]())(TS[1:])))
+
+
+@pytest.mark.parametrize("name", FLOW_STEPS)
+def test_a_velocity_that_stands_still_at_t_0_is_refused_there_or_nan_where_ts_is_traced(name):
+    v, step = fj.velocity(network, fj.Polynomial(2)), FLOW_STEPS[name]
+    solve, _, traced, *_ = doors(v, step)
+    with pytest.raises(ValueError, match="does not determine the data at t = 0, where alpha = al"):
+        solve()
+    assert np.all(np.isnan(traced()))

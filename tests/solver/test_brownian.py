@@ -134,6 +134,28 @@ def test_a_path_is_the_same_inside_another_compiled_program(dtype):
     assert_same_bits(program(key), np.sort(increments(key, 7, dtype), axis=0)[::-1])
 
 
+def test_a_path_is_the_same_where_its_key_is_a_constant_of_the_program(dtype):
+    """What is constant a compiler may compute itself, without the contractions of its own code."""
+    keys, words = keys_of("constant", 4), key_words("constant", 4)
+    sde = SDE(lambda t, x, args: -x, lambda t, x, args: 0.5)
+    splits = jax.vmap(lambda key: increments(key, 3, dtype))
+
+    def draws(key):
+        return increments(key, 3, dtype), increments(key, 1, dtype, ts=FINE)
+
+    def solved(key):
+        return solve(sde, jnp.ones(3, dtype), TIMES, key=key)
+
+    @jax.jit
+    def program():
+        made = jax.random.wrap_key_data(jnp.asarray(words[1]))
+        constant = [keys[0], made, words[2], keys[3]]
+        return [draws(key) for key in constant], solved(made), splits(jax.random.split(made, 3))
+
+    expected = [draws(key) for key in keys], solved(keys[1]), splits(jax.random.split(keys[1], 3))
+    assert_same_bits(program(), expected)
+
+
 def test_a_path_is_the_same_to_rounding_when_nothing_is_compiled():
     """Operation by operation, no product and sum are contracted to one rounding."""
     expected = increments(key_of("compiled"), 3)

@@ -55,11 +55,11 @@ def marginal(formulas, t):
 
 
 def linear_drift(formulas, g, t):
-    """(slope, constant) of the drift in x. Where no score is determined it has none."""
+    """(slope, constant) of the drift in x; NaN where there is noise and no score."""
     m, v, m_rate, v_rate = marginal(formulas, t)
     p = formulas(t)
-    determined = p.s2 != 0 or p.a_rate * p.s2 - p.a * p.r != 0
-    slope = (v_rate / 2 - (g**2 / 2 if determined else 0)) / v
+    determined = g == 0 or p.s2 != 0 or p.a_rate * p.s2 - p.a * p.r != 0
+    slope = (v_rate - g**2) / 2 / v if determined else np.nan
     return slope, m_rate - slope * m
 
 

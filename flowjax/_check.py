@@ -220,11 +220,11 @@ def paired(
 
 def number(value: Any, name: str) -> Any:
     """A real number as a Python float, or an array of shape () as it is."""
-    is_array = isinstance(value, (np.generic, np.ndarray, jax.Array))
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if is_array:
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
         kinds = jnp.floating, jnp.integer
         is_number = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    else:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number:
         raise TypeError(f"{name} must be a real number, got {value!r}.")
     if jnp.shape(value) != ():

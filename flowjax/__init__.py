@@ -1,7 +1,5 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from importlib.metadata import version
-
 from flowjax import data, losses, models, training
 from flowjax._numerics import plus
 from flowjax.densities import Exact, Hutchinson, euler_log_likelihood, log_likelihood
@@ -70,7 +68,7 @@ from flowjax.targets import (
     ornstein_uhlenbeck,
 )
 
-__version__ = version("flowjax-solvers")
+__version__ = "0.1.0"
 
 __all__ = [
     "EDM",

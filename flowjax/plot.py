@@ -7,9 +7,12 @@ figure. Nothing is shown and no setting of matplotlib is changed.
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from flowjax import _check
 
 
 def trajectories(
@@ -28,7 +31,8 @@ def trajectories(
         The matplotlib figure.
 
     Raises:
-        ValueError: the shapes do not fit.
+        TypeError: ax is not matplotlib's.
+        ValueError: the shapes do not fit, or what is to be drawn is no real number.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -42,7 +46,8 @@ def trajectories(
         21
     """
     ts, xs = _numbers(ts, "ts"), np.atleast_2d(_numbers(xs, "xs"))
-    _expect(ts.ndim == 1 and xs.ndim == 2 and xs.shape[1] == ts.size, "xs", (ts, xs))
+    fits = ts.ndim == 1 and xs.ndim == 2 and xs.shape[1] == ts.size > 0 < len(xs)
+    _expect(fits, "ts must have shape (n + 1,) and xs (n + 1,) or (paths, n + 1)", ts, xs)
     figure, ax = _axes(ax, (6.0, 4.0))
     # Few paths stand out each by its colour, many show where they are dense.
     many = len(xs) > 12
@@ -50,7 +55,7 @@ def trajectories(
     lines = ax.plot(ts, xs.T, linewidth=1.0 if many else 1.4, **style)
     if exact is not None:
         exact = np.atleast_2d(_numbers(exact, "exact"))
-        _expect(exact.shape == xs.shape, "exact", (xs, exact))
+        _expect(exact.shape == xs.shape, "exact must have the shape of xs", exact, xs)
         dashes = ax.plot(ts, exact.T, "k--", linewidth=0.9)
         ax.legend([lines[0], dashes[0]], ["solver", "closed form"], frameon=False)
     ax.set(xlabel="t", ylabel="x", xlim=(ts.min(), ts.max()))
@@ -86,7 +91,8 @@ def vector_field(
         The matplotlib figure.
 
     Raises:
-        ValueError: paths has another shape.
+        TypeError: field is no function, num no int, or ax not matplotlib's.
+        ValueError: low or high is no pair, or the field's output or paths have another shape.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -97,10 +103,15 @@ def vector_field(
         >>> figure.axes[0].get_ylabel()
         'second coordinate'
     """
-    first, second = (jnp.linspace(low[i], high[i], num) for i in range(2))
-    points = jnp.stack(jnp.meshgrid(first, second), axis=-1).reshape(-1, 2)
-    arrows = np.asarray(jax.vmap(lambda x: field(t, x, args))(points), float)
+    _check.function(field, "field", "(t, x, args) -> dx")
+    num = _check.positive_int(num, "num")
+    corners = _numbers((low, high), "low and high")
+    _expect(corners.shape == (2, 2), "low and high must be two pairs of numbers", corners)
+    sides = (jnp.linspace(start, stop, num) for start, stop in corners.T)
+    points = jnp.stack(jnp.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    arrows = _numbers(jax.vmap(lambda x: field(t, x, args))(points), "the field's output")
     points = np.asarray(points)
+    _expect(arrows.shape == points.shape, "field must return (2,) numbers for one state", arrows[0])
 
     figure, ax = _axes(ax, (5.0, 4.5))
     speed = np.hypot(*arrows.T)
@@ -112,7 +123,8 @@ def vector_field(
     if paths is not None:
         paths = _numbers(paths, "paths")
         paths = paths[None] if paths.ndim == 2 else paths
-        _expect(paths.ndim == 3 and paths.shape[-1] == 2, "paths", (paths,))
+        fits = paths.ndim == 3 and paths.shape[-1] == 2
+        _expect(fits, "paths must have shape (n + 1, 2) or (paths, n + 1, 2)", paths)
         for path in paths:
             ax.plot(*path.T, color="tab:red", linewidth=1.2)
             ax.plot(*path[0], "o", color="tab:red", markersize=4)
@@ -145,7 +157,8 @@ def image_grid(
         The matplotlib figure.
 
     Raises:
-        ValueError: images has another shape, or holds none.
+        TypeError: columns is no int, low or high no number, or ax not matplotlib's.
+        ValueError: images has another shape, or holds none; or low and high are equal.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -158,8 +171,11 @@ def image_grid(
     """
     images = _numbers(images, "images")
     colour = images.ndim == 4 and images.shape[-1] == 3
-    _expect((images.ndim == 3 or colour) and len(images) > 0, "images", (images,))
-    columns = min(columns, len(images))
+    fits = (images.ndim == 3 or colour) and images.size > 0
+    _expect(fits, "images must have shape (N, height, width) or (N, height, width, 3)", images)
+    columns = min(_check.positive_int(columns, "columns"), len(images))
+    low, high = _check.number(low, "low"), _check.number(high, "high")
+    _check.require(lambda low, high: low != high, low, high, message="low and high must differ")
     rows = -(-len(images) // columns)
     _, height, width, *channels = images.shape
     images = (images - low) / (high - low)
@@ -207,7 +223,9 @@ def histogram(
         The matplotlib figure.
 
     Raises:
-        ValueError: samples has another shape, or holds none.
+        TypeError: density is no function, or ax not matplotlib's.
+        ValueError: samples has another shape, holds none or one that is not finite, or the density
+            is no scalar.
         ImportError: matplotlib is not installed.
 
     Example:
@@ -221,12 +239,16 @@ def histogram(
         'density'
     """
     samples = _numbers(samples, "samples")
-    _expect(samples.ndim == 1 and samples.size > 0, "samples", (samples,))
+    fits = samples.ndim == 1 and samples.size > 0 and bool(np.isfinite(samples).all())
+    _expect(fits, "samples must be finite and of shape (N,)", samples)
     figure, ax = _axes(ax, (6.0, 4.0))
     ax.hist(samples, bins, density=True, alpha=0.6, label=f"{samples.size} samples")
     if density is not None:
+        _check.function(density, "density", "x -> p(x)")
         grid = np.linspace(samples.min(), samples.max(), 400, dtype=np.float32)
-        ax.plot(grid, np.asarray(jax.vmap(density)(grid)), "k-", linewidth=1.5, label="exact")
+        values = np.asarray(jax.vmap(density)(grid))
+        _expect(values.shape == grid.shape, "density must return a scalar", values[0])
+        ax.plot(grid, values, "k-", linewidth=1.5, label="exact")
         ax.legend(frameon=False)
     ax.set(xlabel="x", ylabel="density")
     return _finished(figure, ax, title)
@@ -235,6 +257,8 @@ def histogram(
 def _axes(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
     """The figure and the axes to draw into."""
     if ax is not None:
+        if not hasattr(ax, "imshow"):
+            raise TypeError(f"ax must be one of matplotlib's axes, got {ax!r}.")
         return ax.figure, ax
     try:
         from matplotlib.figure import Figure
@@ -254,17 +278,17 @@ def _finished(figure: Any, ax: Any, title: str | None, pad: int = 6) -> Any:
 
 
 def _numbers(value: Any, name: str) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        # bfloat16 and its like are not among NumPy's own kinds.
-        try:
-            array = array.astype(np.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must hold real numbers, got {value!r}.") from error
-    return array
+    try:
+        array = np.asarray(value)
+    except ValueError:  # leaves of several shapes
+        array = np.asarray(None)
+    # bfloat16 and its like are not among NumPy's own kinds.
+    if array.dtype.kind not in "biufV":
+        raise ValueError(f"{name} must hold real numbers, got {eqx.tree_pformat(value)}.")
+    return array if array.dtype.kind in "iuf" else array.astype(np.float32)
 
 
-def _expect(fits: bool, name: str, arrays: tuple[np.ndarray, ...]) -> None:
+def _expect(fits: bool, wanted: str, *arrays: Any) -> None:
     if not fits:
         shapes = " and ".join(str(array.shape) for array in arrays)
-        raise ValueError(f"{name} does not have a shape that can be drawn here: {shapes}.")
+        raise ValueError(f"{wanted}, got shape {shapes}.")

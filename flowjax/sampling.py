@@ -156,7 +156,7 @@ def _all_chunks(problem: _Samples, num: int, size: int, chunks: int) -> Any:
     firsts = size * jnp.arange(chunks, dtype=jnp.uint32)
     samples = jax.lax.map(lambda first: problem.chunk(first, size), firsts)
     return problem.spread(
-        jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num], samples)
+        jax.tree.map(lambda leaf: leaf.reshape(chunks * size, *leaf.shape[2:])[:num], samples)
     )
 
 

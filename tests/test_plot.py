@@ -91,23 +91,60 @@ def test_pictures_can_be_written(tmp_path):
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
 
 
+TIMES, THREE = np.linspace(0, 1, 5), np.ones((3, 8, 8))
+
+
+def arrows(field=linear_field, **options):
+    return plot.vector_field(field, args=1.0, **options)
+
+
 @pytest.mark.parametrize(
     ("draw", "words"),
     [
-        (lambda: plot.trajectories(np.zeros(3), np.zeros((2, 4))), "xs"),
-        (lambda: plot.trajectories(np.zeros((3, 1)), np.zeros((2, 3))), "xs"),
-        (lambda: plot.trajectories(np.zeros(3), np.zeros((2, 3)), exact=np.zeros(3)), "exact"),
-        (lambda: plot.trajectories(np.zeros(3), ["a", "b", "c"]), "xs must hold real numbers"),
-        (lambda: plot.vector_field(linear_field, args=1.0, paths=np.zeros((4, 3))), "paths"),
-        (lambda: plot.image_grid(np.zeros((8, 8))), "images"),
-        (lambda: plot.image_grid(np.zeros((0, 8, 8))), "images"),
-        (lambda: plot.image_grid(np.zeros((2, 8, 8, 2))), "images"),
-        (lambda: plot.histogram(np.zeros((2, 2))), "samples"),
-        (lambda: plot.histogram(np.zeros(0)), "samples"),
+        (lambda: plot.trajectories(np.zeros(3), np.zeros((2, 4))), r"xs .*got shape \(3,\) and"),
+        (lambda: plot.trajectories(np.zeros((3, 5)), TIMES), r"ts must have shape \(n \+ 1,\) and"),
+        (lambda: plot.trajectories(TIMES[:0], np.zeros((2, 0))), "ts must have shape"),
+        (lambda: plot.trajectories(TIMES, np.zeros((0, 5))), "ts must have shape"),
+        (
+            lambda: plot.trajectories(TIMES, TIMES, exact=np.zeros(3)),
+            "exact must have the shape of",
+        ),
+        (lambda: plot.trajectories(TIMES, ["a"] * 5), "xs must hold real numbers"),
+        (lambda: plot.trajectories(TIMES, None), "xs must hold real numbers, got None"),
+        (lambda: plot.trajectories(TIMES, TIMES * 1j), "xs must hold real numbers"),
+        (
+            lambda: plot.trajectories(TIMES, TIMES, exact=linear_field),
+            "exact must hold real numbers",
+        ),
+        (lambda: plot.trajectories(TIMES, TIMES, ax="left"), "ax must be one of matplotlib's axes"),
+        (lambda: plot.trajectories(TIMES, TIMES, ax=Figure()), "ax must be one of matplotlib's"),
+        (lambda: arrows(paths=np.zeros((4, 3))), "paths must have shape"),
+        (lambda: arrows(None), "field must be a function .*got None"),
+        (lambda: arrows(lambda t, x, args: x[0]), r"field must return \(2,\).*got shape \(\)"),
+        (lambda: arrows(lambda t, x, args: jnp.ones(3)), r"field must return .*got shape \(3,\)"),
+        (lambda: arrows(num=2.5), "num must be a static positive int, got 2.5"),
+        (lambda: arrows(num=0), "num must be a static positive int, got 0"),
+        (lambda: arrows(low=-2.0), "low and high must hold real numbers, got .-2.0"),
+        (lambda: arrows(low=(0, 0, 0), high=(1, 1, 1)), "low and high must be two pairs of"),
+        (lambda: arrows(high="top"), "low and high must hold real numbers, got .*'top'"),
+        (lambda: plot.image_grid(np.zeros((8, 8))), "images must have shape .*got shape .8, 8."),
+        (lambda: plot.image_grid(np.zeros((0, 8, 8))), "images must have shape"),
+        (lambda: plot.image_grid(np.zeros((2, 8, 8, 2))), "images must have shape"),
+        (lambda: plot.image_grid((np.zeros((2, 8)), [1])), "images must hold real numbers, got"),
+        (lambda: plot.image_grid(THREE, 0), "columns must be a static positive int, got 0"),
+        (lambda: plot.image_grid(THREE, 1.5), "columns must be a static positive int, got 1.5"),
+        (lambda: plot.image_grid(THREE, low=1, high=1), "low and high must differ, got 1"),
+        (lambda: plot.image_grid(THREE, low="0"), "low must be a real number, got '0'"),
+        (lambda: plot.histogram(np.zeros((2, 2))), r"samples must be .* shape \(N,\), got shape"),
+        (lambda: plot.histogram(np.zeros(0)), "samples must be finite and of shape"),
+        (lambda: plot.histogram([0.0, np.nan]), "samples must be finite and of shape"),
+        (lambda: plot.histogram(TIMES, 1.0), "density must be a function x -> p.x., got 1.0"),
+        (lambda: plot.histogram(TIMES, Gaussian), "density must be a function .*got <class"),
+        (lambda: plot.histogram(TIMES, lambda x: jnp.ones(3)), "density must return a scalar"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(draw, words):
-    with pytest.raises(ValueError, match=words):
+def test_what_cannot_be_drawn_is_refused(unchecked, draw, words):
+    with pytest.raises((TypeError, ValueError), match=words):
         draw()
 
 

@@ -12,8 +12,8 @@ from flowjax import _check
 from flowjax._check import time
 from flowjax._numerics import quotient, widest
 from flowjax._types import Domain
-from flowjax.fields.predictions import on_leaves, score_from
-from flowjax.fields.velocity import Velocity, lacks, velocity
+from flowjax.fields.predictions import missing_at, on_leaves, score_from
+from flowjax.fields.velocity import Velocity, velocity
 from flowjax.schedules.point import path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity
@@ -103,7 +103,7 @@ class _Changed(eqx.Module):
             # Where sigma' is infinite, `sigma' E` is `-sigma sigma'` times the score, which scales.
             finite = jnp.isfinite(new.sigma_rate)
             rate = jnp.where(finite, new.sigma_rate, -scale * new.half_variance_rate)
-            score = score_from(self.old.predicts, old, x, value)
+            score = score_from(self.old.predicts, old, x, value, unless=finite)
             return new.alpha_rate * data + rate * jnp.where(finite, noise, score)
 
         pair = self.old.pair(old_time, args, old, x, value)
@@ -122,8 +122,8 @@ def _domains(model: _Changed) -> tuple[Domain, Domain]:
     old = model.old
     start = old.pair_domain.at_start if float(times[0]) == 0 else ""
     end = old.pair_domain.at_end if float(times[1]) == 1 else ""
-    no_score = float(times[1]) == 1 and lacks(1.0, old.schedule, old.predicts, "score")
-    missing = lacks(1.0, model.new, "data", "velocity") if no_score else ""
+    no_score = float(times[1]) == 1 and missing_at(1.0, old.schedule, old.predicts, "score")
+    missing = missing_at(1.0, model.new, "data", "velocity") if no_score else ""
     of_velocity = missing and f"the velocity is not determined at t = 1, where {missing}"
     return Domain(start, end), Domain(start, end or of_velocity)
 

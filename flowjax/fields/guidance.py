@@ -18,6 +18,8 @@ from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity
 from flowjax.solver.door import as_velocity
 
+__all__ = ["classifier_free"]
+
 
 def classifier_free(v: Velocity, scale: ArrayLike | Callable[[Any], Any], null: Any) -> Velocity:
     r"""A velocity guided towards its condition: classifier-free guidance.

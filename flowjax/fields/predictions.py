@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from jax import Array
 from jax.core import Tracer
 
 from flowjax import _check
-from flowjax._numerics import computing_dtype, quotient, widest
+from flowjax._numerics import computing_dtype, widest
 from flowjax._types import State
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
@@ -45,9 +46,9 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     ================  ===================================================================
 
     There a time that is not traced is refused. Where t is traced, as in `solve`, the value and
-    its gradient are finite all the same: data that is not determined is taken as 0, a score that
-    is not as 0, and `sigma' E` that is not as 0. At sigma = 0 the noise from data is 0: the state
-    is then the data, and says nothing of the noise.
+    its gradient are NaN. At sigma = 0 the state is the data, so that D = x / alpha and E = 0
+    whatever is predicted, since X_0 is Gaussian and independent of the data; where alpha is 0 the
+    state is the noise.
 
     Args:
         value: the prediction, a pytree with x's structure, shapes and dtypes.
@@ -62,8 +63,8 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
 
     Raises:
         TypeError: schedule is not a schedule, or a leaf of x is not real floating.
-        ValueError: a name is none of the five, value is unlike x, t is not a scalar, or what is
-            asked for does not exist at t (where t is not traced).
+        ValueError: a name is none of the five, value is unlike x, t is not a scalar within
+            [0, 1], or what is asked for is not determined at t (where t is not traced).
 
     Example:
         >>> import jax.numpy as jnp
@@ -86,9 +87,9 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     value = _check.alike(value, x, "value")
     if source == target:
         return value
-    _refuse_what_does_not_exist(t, x, schedule, source, target)
     path = path_at(schedule, t, widest(x))
-    return on_leaves(_CONVERSIONS[target](source), path, x, value)
+    _refuse_what_is_not_determined(t, schedule, source, target)
+    return on_leaves(functools.partial(_converted, source, target), path, x, value)
 
 
 def on_leaves(function: Callable[..., Array], path: Any, x: State, *others: State) -> State:
@@ -107,43 +108,19 @@ def on_leaves(function: Callable[..., Array], path: Any, x: State, *others: Stat
 
 
 def data_and_noise_from(source: str, path: PathPoint, x: Array, value: Array) -> tuple:
-    """The pair (D, E), for a leaf; what is not determined is zero."""
-    alpha, sigma = path.alpha, path.sigma
-    if source == "data":
-        return value, quotient(x - alpha * value, sigma)
-    if source == "noise":
-        return quotient(x - sigma * value, alpha), value
-    if source == "score":
-        return quotient(x + path.variance * value, alpha), -sigma * value
-    if source == "v":
-        norm = alpha**2 + path.variance
-        return (alpha * x - sigma * value) / norm, (sigma * x + alpha * value) / norm
-    # Where sigma' is infinite, all is multiplied by sigma.
-    finite = jnp.isfinite(path.sigma_rate)
-    weight = jnp.where(finite, 1, sigma)
-    weighted_sigma = jnp.where(finite, sigma, path.variance)
-    weighted_rate = jnp.where(finite, path.sigma_rate, path.half_variance_rate)
-    determinant = path.alpha_rate * weighted_sigma - alpha * weighted_rate
-    data = quotient(weighted_sigma * value - weighted_rate * x, determinant)
-    noise = quotient(weight * (path.alpha_rate * x - alpha * value), determinant)
-    # A path that stands still has a velocity that says nothing; the state at an end still does.
-    still = determinant == 0
-    data = jnp.where(still & (sigma == 0), quotient(x, alpha), data)
-    noise = jnp.where(still & (alpha == 0), quotient(x, sigma), noise)
+    """The pair (D, E), for a leaf; NaN where it is not determined."""
+    data, noise = (_converted(source, target, path, x, value) for target in ("data", "noise"))
     return data, noise
 
 
-def score_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
-    """The score, for a leaf; zero where it is not determined."""
-    if source == "score":
-        return value
-    _, noise = data_and_noise_from(source, path, x, value)
-    score = -quotient(noise, path.sigma)
-    if source == "velocity":
-        denominator = score_denominator(path)
-        direct = quotient(path.alpha * value - path.alpha_rate * x, denominator)
-        score = jnp.where(denominator == 0, score, direct)
-    return score
+def score_from(source: str, path: PathPoint, x: Array, value: Array, unless: Any = None) -> Array:
+    """The score, for a leaf; where it is not determined NaN, or zero if `unless` holds."""
+    return _converted(source, "score", path, x, value, unless)
+
+
+def velocity_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
+    """The velocity, for a leaf; NaN where it is not determined."""
+    return _converted(source, "velocity", path, x, value)
 
 
 def score_denominator(path: PathPoint) -> Array:
@@ -151,33 +128,67 @@ def score_denominator(path: PathPoint) -> Array:
     return path.alpha_rate * path.variance - path.alpha * path.half_variance_rate
 
 
-def velocity_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
-    """The velocity, for a leaf."""
-    if source == "velocity":
+def _converted(
+    source: str, target: str, path: PathPoint, x: Array, value: Array, unless: Any = None
+) -> Array:
+    if source == target:
         return value
-    data, noise = data_and_noise_from(source, path, x, value)
-    if source == "score":
-        return path.alpha_rate * data - path.half_variance_rate * value
-    finite = jnp.isfinite(path.sigma_rate)
-    return path.alpha_rate * data + jnp.where(finite, path.sigma_rate, 0) * noise
+    of_x, of_value, scale = _weights(source, target, path)
+    if unless is not None:
+        # Not the result, whose derivative would still be one of NaN.
+        scale = jnp.where(unless & jnp.isnan(scale), 0, scale)
+    return scale * (of_x * x + of_value * value)
 
 
-def _to_v(source: str) -> Callable[..., Array]:
-    def v(path: PathPoint, x: Array, value: Array) -> Array:
-        data, noise = data_and_noise_from(source, path, x, value)
-        return path.alpha * noise - path.sigma * data
+def _weights(source: str, target: str, path: PathPoint) -> tuple:
+    r"""The numbers (p, q, c) of `target = c (p x + q source)`; c is NaN if it is not determined.
 
-    return v
+    The larger of p and q is 1 or -1. If both are, as from the data to the velocity under `CondOT`,
+    the difference of x and the source is exact near an end. The state and the predictions are
+    rows of two numbers, their coefficients of D and of E, and
+    three of them are in the proportion of (Cramer's rule)
+
+    $$(X \wedge S)\,T = (T \wedge S)\,X + (X \wedge T)\,S, \quad
+    (a, b) \wedge (c, d) = ad - bc$$
+    """
+    alpha, sigma, variance, alpha_rate, sigma_rate, half_variance_rate = path
+    unit, x2, of_rates = 1, sigma, (alpha_rate, sigma_rate)
+    if "score" in (source, target):
+        # The second number is that of E / sigma, which is minus the score.
+        unit, x2, of_rates = sigma, variance, (alpha_rate, half_variance_rate)
+    elif "velocity" in (source, target):
+        # And it is beside an infinite sigma', at sigma = 0.
+        finite = jnp.isfinite(sigma_rate)
+        unit, x2 = jnp.where(finite, 1, sigma), jnp.where(finite, sigma, variance)
+        of_rates = alpha_rate, jnp.where(finite, sigma_rate, half_variance_rate)
+    if source == "velocity":
+        # What is not known is taken for zero: it then says nothing.
+        of_rates = tuple(jnp.where(jnp.isnan(rate), 0, rate) for rate in of_rates)
+    rows = {"velocity": of_rates, "data": (1, 0), "noise": (0, unit), "score": (0, -1)}
+    (s1, s2), (t1, t2) = (
+        (-sigma, alpha * unit) if one == "v" else rows[one] for one in (source, target)
+    )
+    p, q, r = t1 * s2 - t2 * s1, alpha * t2 - x2 * t1, alpha * s2 - x2 * s1
+
+    # Where the source and the state say the same: (p, q, r), and whether that is enough.
+    same, at_data, at_noise = r == 0, sigma == 0, alpha == 0
+    limit, enough = (0, 0, 1), False
+    if source == "data" and target != "score":
+        # At sigma = 0 it is E = 0.
+        limit, enough = (0, t1, 1), half_variance_rate == 0 if target == "velocity" else True
+    elif source in ("noise", "score") and target not in ("data", "v"):
+        limit = (0, t2, s2)
+        enough = at_noise & (alpha_rate == 0) if target == "velocity" else at_noise
+    elif source == "velocity":
+        limit = (jnp.where(at_data, t1, t2), 0, jnp.where(at_data, alpha, x2))
+        enough = {"noise": at_data | at_noise, "score": at_noise}.get(target, at_data)
+    p, q, r = (jnp.where(same, a, b) for a, b in zip(limit, (p, q, r), strict=True))
+    larger = jax.lax.stop_gradient(jnp.maximum(jnp.abs(p), jnp.abs(q)))
+    larger = jnp.where(larger == 0, 1, larger)
+    return p / larger, q / larger, jnp.where(same & ~jnp.asarray(enough), jnp.nan, larger / r)
 
 
-_CONVERSIONS: dict[str, Callable[[str], Callable[..., Array]]] = {
-    "velocity": lambda source: lambda *leaves: velocity_from(source, *leaves),
-    "data": lambda source: lambda *leaves: data_and_noise_from(source, *leaves)[0],
-    "noise": lambda source: lambda *leaves: data_and_noise_from(source, *leaves)[1],
-    "score": lambda source: lambda *leaves: score_from(source, *leaves),
-    "v": _to_v,
-}
-PREDICTIONS = tuple(_CONVERSIONS)
+PREDICTIONS = ("velocity", "data", "noise", "score", "v")
 
 
 def check_name(value: Any, name: str) -> None:
@@ -186,47 +197,25 @@ def check_name(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(PREDICTIONS)}, got {value!r}.")
 
 
-def _refuse_what_does_not_exist(t: Any, x: State, schedule: Any, source: str, target: str) -> None:
+def _refuse_what_is_not_determined(t: Any, schedule: Any, source: str, target: str) -> None:
     """The table of `convert`, where the time and the schedule can be looked at."""
     if isinstance(t, Tracer):
         return
-    missing = _what_is_missing(t, widest(x), schedule, source, target)
+    if not 0 <= float(t) <= 1:
+        raise ValueError(f"t must lie within [0, 1], 0 is noise and 1 is data, got {t}.")
+    missing = missing_at(float(t), schedule, source, target) if float(t) in (0, 1) else ""
     if missing:
         raise ValueError(
-            f"the {target} is not determined by the {source} and x at t = {float(t)}, where "
+            f"the {target} is not determined by the {source} and x at t = {float(t):g}, where "
             f"{missing}; take a time inside the schedule."
         )
 
 
-def refuse_calls(times: np.ndarray, schedule: Any, source: str) -> None:
-    """Refuses to call a model for its velocity at an end where it does not determine it."""
-    if source == "velocity":
-        return
-    for t, called, instead in (
-        (0.0, times.min() == 0, _START_LATER),
-        (1.0, times.max() == 1, _END_EARLIER),
-    ):
-        missing = missing_at(t, schedule, source, "velocity") if called else ""
-        if missing:
-            raise ValueError(
-                f"a model of the {source} says nothing of the velocity at t = {t:g}, where "
-                f"{missing}, and the field is called there: {instead}."
-            )
-
-
-_START_LATER = "start the grid later, as by fj.uniform_grid(n, 1e-3) or fj.karras_grid(n, schedule)"
-_END_EARLIER = (
-    "end the grid earlier, as by fj.uniform_grid(n, 0.0, 0.995), or, to go forward, take a step "
-    "that calls the field at its start alone, such as fj.ddim(schedule)"
-)
-
-
 def missing_at(t: float, schedule: Any, source: str, target: str) -> str:
-    """What the target lacks at an end, looked up where the schedule's numbers have values."""
+    """Why the target is not determined at an end, t = 0 or 1; empty if it is, or one is traced."""
     schedule = jax.tree.map(_plain, schedule)
     plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
-    find = _remembered if plain else _what_is_missing
-    return find(t, jnp.float32, schedule, source, target)
+    return (_remembered if plain else _what_is_missing)(t, schedule, source, target)
 
 
 def _plain(leaf: Any) -> Any:
@@ -235,30 +224,41 @@ def _plain(leaf: Any) -> Any:
     return float(leaf) if is_array and not isinstance(leaf, Tracer) and leaf.shape == () else leaf
 
 
-def _what_is_missing(t: Any, dtype: Any, schedule: Any, source: str, target: str) -> str:
-    """Why the target is not determined at t; empty if it is, or a value is traced."""
+def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
+    # As arguments, so that other numbers compile nothing.
+    schedule = jax.tree.map(
+        lambda leaf: np.asarray(leaf) if isinstance(leaf, float) else leaf, schedule
+    )
 
     def values() -> tuple[Array, ...]:
-        path = path_at(schedule, t, dtype)
-        return (*path, score_denominator(path))
+        path = _path_at(schedule, np.float32(t))
+        return (*path, _scale(source, target, path))
 
-    known = _check.concrete(values)
-    if known is None:
+    known = None if source == target else _check.concrete(values)
+    if known is None or not math.isnan(known[-1]):
         return ""
-    alpha, sigma, _, alpha_rate, sigma_rate, _, denominator = map(float, known)
-    missing = ""
+    alpha, sigma, _, alpha_rate, _, half_variance_rate, _ = map(float, known)
+    if sigma == 0 and math.isnan(half_variance_rate):
+        return (
+            "sigma = 0 and the rate of sigma squared is not known (give the schedule variance(t), "
+            "sigma squared, instead of sigma(t))"
+        )
     if sigma == 0:
-        if target == "score" and (source != "velocity" or denominator == 0):
-            missing = "sigma = 0"
-        if target == "velocity" and source != "score" and math.isinf(sigma_rate):
-            missing = "sigma = 0 and sigma' is infinite"
-    if alpha == 0 and target in ("data", "v", "velocity"):
-        if source in ("noise", "score") and (target != "velocity" or alpha_rate != 0):
-            missing = "alpha = 0"
-        if source == "velocity" and alpha_rate == 0:
-            missing = "alpha = alpha' = 0"
-    return missing
+        return "sigma = 0 and sigma' is infinite" if target == "velocity" else "sigma = 0"
+    if alpha == 0 and math.isnan(alpha_rate):
+        return "alpha = 0 and alpha' is not known"
+    return "alpha = alpha' = 0" if source == "velocity" else "alpha = 0"
 
 
 # A solve of few steps takes less time than to look at a schedule at one time.
 _remembered = functools.lru_cache(maxsize=128)(_what_is_missing)
+
+
+@eqx.filter_jit
+def _path_at(schedule: Any, t: Any) -> PathPoint:
+    return path_at(schedule, t, jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _scale(source: str, target: str, path: PathPoint) -> Array:
+    return _weights(source, target, path)[2]

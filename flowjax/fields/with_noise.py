@@ -14,13 +14,14 @@ from flowjax._check import number, require, time
 from flowjax._numerics import clip, root
 from flowjax._types import Domain
 from flowjax.fields.predictions import (
+    missing_at,
     on_leaves,
     score_denominator,
     score_from,
     velocity_from,
 )
 from flowjax.fields.scalar_function import ScalarFunction
-from flowjax.fields.velocity import Velocity, lacks
+from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_velocity, refuse_coupled
@@ -191,9 +192,8 @@ class _Drift(eqx.Module):
         def drift(path: PathPoint, x: Array, value: Array) -> Array:
             u = velocity_from(predicts, path, x, value)
             half = jnp.asarray(g, x.dtype) ** 2 / 2
-            score = score_from(predicts, path, x, value)
             # Where there is no noise it need not be determined.
-            return u + half * jnp.where((half == 0) & jnp.isnan(score), 0, score)
+            return u + half * score_from(predicts, path, x, value, unless=half == 0)
 
         return on_leaves(drift, path, x, value)
 
@@ -211,7 +211,7 @@ def _domain(v: Velocity, noise: _Noise) -> Domain:
     """Where the drift is determined: the velocity, and the score unless there is no noise."""
 
     def why(t: float, of_velocity: str) -> str:
-        missing = lacks(t, v.schedule, v.predicts, "score")
+        missing = missing_at(t, v.schedule, v.predicts, "score")
         if of_velocity or not missing:
             return of_velocity
         g = _check.concrete(lambda: noise(t, None, None))

@@ -5,15 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from flowjax import _check
 from flowjax._numerics import weighted, widest
 from flowjax.schedules import CondOT, Schedule
 from flowjax.schedules.point import path_at
+from flowjax.schedules.schedule import checked_schedule
 from flowjax.solver.door import as_plain_field
 
 
@@ -23,7 +22,7 @@ def flow_matching(
     key: Array,
     args: Any = None,
     *,
-    schedule: Any = CondOT(),
+    schedule: Any = None,
 ) -> Array:
     r"""The conditional flow matching loss of one sample, at one random time and noise.
 
@@ -42,8 +41,8 @@ def flow_matching(
         x1: one data sample: a floating array or a pytree of them.
         key: one JAX key; it names the time and the noise.
         args: passed on to the model, such as the sample's label.
-        schedule: the path from noise (t = 0) to data (t = 1), a `fj.Schedule`. That of a model
-            which has its own must be the same.
+        schedule: the path from noise (t = 0) to data (t = 1), for a model that has none of its
+            own. Default: `CondOT()`.
 
     Returns:
         The loss, a scalar of at least 32 bits. For a batch, `jax.vmap` over samples and keys,
@@ -52,8 +51,8 @@ def flow_matching(
     Raises:
         TypeError: the model is not callable or known to give something else than a velocity, x1 is
             not floating, key is not a JAX key, or schedule is no schedule.
-        ValueError: x1 holds no number, key is a batch of keys, the model's own schedule is seen to
-            be another, or the model's output is unlike its input.
+        ValueError: x1 holds no number, key is a batch of keys, schedule is given for a model with
+            one of its own, or the model's output is unlike its input.
 
     Example:
         >>> import jax
@@ -93,17 +92,10 @@ def flow_matching(
 
 
 def _schedule_of(model: Any, schedule: Any) -> Schedule:
-    """The schedule that is given, or the model's own, which must be the same where it is known."""
-    if not isinstance(schedule, Schedule):
-        raise TypeError(f"schedule must be a fj.Schedule, such as fj.CondOT(), got {schedule!r}.")
+    """The model's own schedule, or that which is given for a model that has none."""
     own = getattr(model, "schedule", None)
     if not isinstance(own, Schedule):
-        return schedule
-    (ones, structure), (others, other) = jax.tree.flatten(own), jax.tree.flatten(schedule)
-    known = not any(isinstance(leaf, Tracer) for leaf in (*ones, *others))
-    if structure != other or (known and not all(map(np.allclose, ones, others))):
-        raise ValueError(
-            f"schedule must be that of the model, {own}, got {schedule}: give "
-            f"schedule=model.schedule."
-        )
+        return checked_schedule(CondOT() if schedule is None else schedule)
+    if schedule is not None:
+        raise ValueError(f"schedule must be left out: this model has its own, {own}.")
     return own

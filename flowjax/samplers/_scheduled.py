@@ -69,4 +69,4 @@ def extrapolation(h: Array, inverse_h_before: Array) -> Array:
     most at 1.7 else, and one that is even in lambda at 1.
     """
     ratio = h * inverse_h_before
-    return jnp.where((ratio > 2) & (jnp.abs(h) > 2), 0, ratio)
+    return jnp.where((ratio > 2) & (jnp.abs(h) > 1.5), 0, ratio)

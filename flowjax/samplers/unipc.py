@@ -57,9 +57,9 @@ def unipc(
     evaluation that the next step makes anyway, so the correction is made at its start, and the
     last state and those of `trajectory` are the predictor's. On the first step, and where the step
     before came from an end of the schedule, both have order 1: without D_{-1} and with
-    rho_2 = 1/2. A step that begins at sigma = 0, backward, is corrected in the noise instead:
-    $x_1^c = x_1 + \tfrac12 \sigma_1 (E_1 - E_0)$, the trapezoidal rule there. The predictor has
-    order 1 where `dpmpp_2m` has.
+    rho_2 = 1/2. Backward, where the weight e^{hu} is that of the noise, the correction is then
+    $\tfrac12 (\sigma_1 - \alpha_1 \sigma_0 / \alpha_0)(E_1 - E_0)$ instead, as in `edm_heun`. The
+    predictor has order 1 where `dpmpp_2m` has.
 
     It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.
 
@@ -91,7 +91,9 @@ def unipc(
     b2 = whole - 2 * b1 * i.inverse_h
     # rho_1 / r and rho_2, with r = -1/q.
     of_previous = -i.gain * q**2 * (b1 - b2) / (1 + q)
-    first = jnp.where(i.s0 > 0, i.gain, -i.a1) / 2
+    # Without D_{-1} half of D_1 - D_0 or, backward, of E_1 - E_0, which is -a1 / s1 times that.
+    of_noise = quotient(i.a1 * i.s0, i.a0) - i.s1
+    first = jnp.where(t1 > t0, i.gain, quotient(i.a1 * of_noise, i.s1)) / 2
     of_next = jnp.where(q > 0, i.gain * (b1 + q * b2) / (1 + q), first)
     rest = weighted(x, *base, (of_previous, previous), (-of_previous - of_next, data))
     return x1, _Memory(rest, of_next, data, i.inverse_h)

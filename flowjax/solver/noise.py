@@ -23,7 +23,8 @@ of (key, i, element) and nothing else. It takes three parts:
    product and a sum to one rounding in one place and not in another. So they are written out
    here; every sum has one product at most, which leaves one way to contract it; and the last
    operation on a normal, and on a scaled one, is the choice of its sign, through which no
-   product can be contracted into what the caller adds it to.
+   product can be contracted into what the caller adds it to. Where a compiler contracts nothing
+   (no fused multiply-add, optimisation level 0) the last bits are others.
 
 A pair is the real and the imaginary part of one complex number. XLA on CPU repeats what two
 results have in common for each of them, which for two arrays would be all of the cipher; a complex
@@ -183,6 +184,17 @@ def _with_sign(negative: Array, magnitude: Array) -> Float[Array, "..."]:
 
 def _joined(upper: Word, lower: Word) -> Array:
     return (upper.astype(jnp.uint64) << jnp.uint64(32)) | lower.astype(jnp.uint64)
+
+
+def opaque(words: UInt32[Array, " words"]) -> UInt32[Array, " words"]:
+    """The same words, which the compiler does not know even where they are constants.
+
+    LLVM unrolls a loop over few normals, and what it knows it computes itself, without contracting
+    a product and a sum as its code does. XLA hands scalar constants to LLVM, and so it does an
+    arithmetic progression, as any two words are; another array it keeps in memory.
+    """
+    padded = jax.lax.optimization_barrier(jax.lax.pad(words, jnp.uint32(0x666C6F77), [(0, 2, 0)]))
+    return padded[: words.size]
 
 
 def whole_vectors(count: int) -> int:

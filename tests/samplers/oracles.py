@@ -65,28 +65,44 @@ def ddim(data, a, s, x, xi=None):
     return x
 
 
-def ancestral(data, a, s, x, xi):
+def stochastic_ddim(data, a, s, x, xi, eta):
+    """Song et al. 2020, equations 12 and 16, on the circle alpha^2 + sigma^2 = 1."""
+    for i in range(len(a) - 1):
+        bar0, bar1 = a[i] ** 2, a[i + 1] ** 2
+        std = eta * np.sqrt((1 - bar1) / (1 - bar0)) * np.sqrt(1 - bar0 / bar1)
+        predicted = data(x, a[i], s[i])
+        epsilon = (x - a[i] * predicted) / s[i]
+        x = a[i + 1] * predicted + np.sqrt(1 - bar1 - std**2) * epsilon + std * xi[i]
+    return x
+
+
+def ancestral(data, a, s, x, xi, eta=1.0):
     """The posterior of Ho et al. 2020, equation 7, off the variance-preserving circle too.
 
     The noising from t1 back to t0 is x_0 = r x_1 + N(0, v); r is their sqrt(alpha), v their beta.
+    With eta below 1 the posterior's standard deviation is that times eta, and what is missing of
+    the variance of x_1 given the data is made up for by the noise expected.
     """
     for i in range(len(a) - 1):
         r = a[i] / a[i + 1]
         v = s[i] ** 2 - (r * s[i + 1]) ** 2
-        mean = (a[i + 1] * v * data(x, a[i], s[i]) + r * s[i + 1] ** 2 * x) / s[i] ** 2
-        x = mean + np.sqrt(v * s[i + 1] ** 2 / s[i] ** 2) * xi[i]
+        expected, variance = data(x, a[i], s[i]), v * s[i + 1] ** 2 / s[i] ** 2
+        mean = (a[i + 1] * v * expected + r * s[i + 1] ** 2 * x) / s[i] ** 2
+        missing = np.sqrt(s[i + 1] ** 2 - eta**2 * variance) - np.sqrt(s[i + 1] ** 2 - variance)
+        mean = mean + missing * (x - a[i] * expected) / s[i]
+        x = mean + eta * np.sqrt(variance) * xi[i]
     return x
 
 
-def dpmpp_2m(data, a, s, x, xi=None):
-    """Lu et al. 2022, Algorithm 2, of order 1 on the step to sigma = 0."""
+def dpmpp_2m(data, a, s, x, xi=None, short=()):
+    """Lu et al. 2022, Algorithm 2, of order 1 on the step to sigma = 0 and on those of `short`."""
     with np.errstate(divide="ignore"):
         lam = np.log(a / s)
     previous = None
     for i in range(len(a) - 1):
         h, now = lam[i + 1] - lam[i], data(x, a[i], s[i])
         estimate = now
-        if i > 0 and s[i + 1] > 0:
+        if i > 0 and s[i + 1] > 0 and i not in short:
             r = (lam[i] - lam[i - 1]) / h
             estimate = (1 + 1 / (2 * r)) * now - 1 / (2 * r) * previous
         x = s[i + 1] / s[i] * x - a[i + 1] * np.expm1(-h) * estimate
@@ -94,15 +110,15 @@ def dpmpp_2m(data, a, s, x, xi=None):
     return x
 
 
-def dpmpp_2m_sde(data, a, s, x, xi):
-    """SDE-DPM-Solver++(2M) of Lu et al. 2022, in the midpoint form."""
+def dpmpp_2m_sde(data, a, s, x, xi, short=()):
+    """SDE-DPM-Solver++(2M) of Lu et al. 2022, in the midpoint form; orders as above."""
     with np.errstate(divide="ignore"):
         lam = np.log(a / s)
     previous = None
     for i in range(len(a) - 1):
         h, now = lam[i + 1] - lam[i], data(x, a[i], s[i])
         estimate = now
-        if i > 0 and s[i + 1] > 0:
+        if i > 0 and s[i + 1] > 0 and i not in short:
             r = (lam[i] - lam[i - 1]) / h
             estimate = now + (now - previous) / (2 * r)
         x = (
@@ -114,8 +130,11 @@ def dpmpp_2m_sde(data, a, s, x, xi):
     return x
 
 
-def unipc(data, a, s, x, xi=None):
-    """Zhao et al. 2023: UniP-2 and UniC-2 with B_2, data prediction, solved for rho as matrices."""
+def unipc(data, a, s, x, xi=None, short=()):
+    """Zhao et al. 2023: UniP-2 and UniC-2 with B_2, data prediction, solved for rho as matrices.
+
+    The predictor's orders are as above.
+    """
     with np.errstate(divide="ignore"):
         lam = np.log(a / s)
     models, corrected = [], x
@@ -125,7 +144,7 @@ def unipc(data, a, s, x, xi=None):
             corrected = _unic(a, s, lam, i - 1, corrected, models)
         h = lam[i + 1] - lam[i]
         x = s[i + 1] / s[i] * corrected - a[i + 1] * np.expm1(-h) * models[i]
-        if i > 0 and s[i + 1] > 0:
+        if i > 0 and s[i + 1] > 0 and i not in short:
             r = (lam[i - 1] - lam[i]) / h
             x = x - a[i + 1] * np.expm1(-h) * 0.5 * (models[i - 1] - models[i]) / r
     return x

@@ -16,6 +16,7 @@ from jax import Array
 
 import flowjax as fj
 from flowjax.solver.door import name_of
+from flowjax.solver.stepper import needs_noise
 from tests.samplers import oracles
 
 diffusers = pytest.importorskip("diffusers")
@@ -94,6 +95,7 @@ WIDE = [
     Case("DDIM", PLAIN, fj.ddim, "circle"),
     Case("DDPM", PLAIN, fj.ancestral, "circle"),
     Case("DDIM", PLAIN, fj.ancestral, "circle", eta=1.0),
+    Case("DDIM", PLAIN, fj.stochastic_ddim(0.5), "circle", eta=0.5),
     *(Case("DDIM", PLAIN, fj.exponential_euler, "circle", eta) for eta in (0.0, 0.5, 1.0)),
     Case("DEISMultistep", DEIS, fj.ddim, "circle"),
     Case("EDMDPMSolverMultistep", {}, fj.dpmpp_2m, "one"),
@@ -179,7 +181,7 @@ def ours(case, alpha, sigma, x0, xi):
     else:
         schedule, ts = Levels(jnp.asarray(alpha), jnp.asarray(sigma)), np.arange(N + 1) / N
     g = dw = None
-    if case.step in (fj.ancestral, fj.dpmpp_2m_sde, fj.exponential_euler):
+    if needs_noise(case.step, False):
         dw = xi * np.sqrt(np.diff(ts))[:, None]
     if case.step is fj.exponential_euler:
         g = noise_of_eta(case.eta, alpha, sigma)

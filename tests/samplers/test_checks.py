@@ -136,6 +136,26 @@ def test_times_that_stand_still_go_one_way(ts):
     np.testing.assert_allclose(fj.solve(FIELD, X0, np.array(ts), step=fj.ddim), without, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_of_no_length_leaves_the_state_as_it_is(name):
+    """At both ends too; edm_heun has another first step from alpha = 0."""
+    noisy = name in NOISY_STEPS
+    ts = np.array([0.0, 0.0, 0.25, 0.25, 1.0, 1.0])
+    dw = np.zeros((5, 2), np.float32) if noisy else None
+    x = fj.trajectory(FIELD, X0, ts, step=STEPS[name], increments=dw)
+    np.testing.assert_allclose(x[1], x[0], rtol=1e-6)
+    np.testing.assert_allclose(x[5], x[4], rtol=1e-6)
+    if name != "unipc":  # which corrects it there
+        np.testing.assert_allclose(x[3], x[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NOISY_STEPS)
+def test_a_sampler_that_draws_noise_does_not_go_back(name):
+    """With increments, which an SDE may take on a decreasing grid, it is not determined."""
+    ts, dw = fj.uniform_grid(3, 0.9, 0.1), jnp.zeros((3, 2))
+    assert np.all(np.isnan(fj.solve(FIELD, X0, ts, step=STEPS[name], increments=dw)))
+
+
 @pytest.mark.parametrize(
     ("field", "step"),
     [
@@ -164,6 +184,9 @@ def test_an_ode_of_no_schedule_is_sampled_in_either_direction():
     turn = np.array([[np.cos(1), -np.sin(1)], [np.sin(1), np.cos(1)]])
     got = fj.sample(KEY, rotation, init, ts, 3, step=fj.rk4)
     np.testing.assert_allclose(got, np.asarray(starts) @ turn.T, rtol=1e-5, atol=1e-5)
+
+
+# --- what is not determined -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", STEPS)

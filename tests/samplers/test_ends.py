@@ -26,6 +26,7 @@ STEPS = {
     "unipc": fj.unipc,
     "edm_heun": fj.edm_heun(churn=0.1),
     "ancestral": fj.ancestral,
+    "stochastic_ddim": fj.stochastic_ddim(0.5),
     "dpmpp_2m_sde": fj.dpmpp_2m_sde,
     "exponential_euler": fj.exponential_euler,
     "adams": fj.adams(2),

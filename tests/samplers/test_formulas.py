@@ -1,5 +1,7 @@
 """Each step against an independent NumPy loop of its paper's algorithm, and against each other."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +27,10 @@ STEPS = {
     "unipc": (fj.unipc, oracles.unipc),
     "edm_heun": (fj.edm_heun(), oracles.edm_heun),
     "ancestral": (fj.ancestral, oracles.ancestral),
+    "stochastic_ddim": (fj.stochastic_ddim(0.6), partial(oracles.ancestral, eta=0.6)),
     "dpmpp_2m_sde": (fj.dpmpp_2m_sde, oracles.dpmpp_2m_sde),
 }
-NOISY = {"ancestral", "dpmpp_2m_sde"}
+NOISY = {"ancestral", "stochastic_ddim", "dpmpp_2m_sde"}
 
 every_schedule = pytest.mark.parametrize("name", ["CondOT", "circle"])
 
@@ -121,6 +124,26 @@ def test_exponential_euler_without_noise_is_ddim(x64):
     assert_same(got, solved(fj.ddim, field, x0, ts), 1e-12)
 
 
+def test_stochastic_ddim_on_the_circle_is_the_papers(x64):
+    schedule, ts = SCHEDULES["circle"]
+    alpha, sigma, x0 = start(schedule, ts)
+    for target in TARGETS.values():
+        got = solved(fj.stochastic_ddim(0.3), oracles.field_of(target, schedule), x0, ts, XI)
+        expected = oracles.stochastic_ddim(oracles.denoiser(target), alpha, sigma, x0, XI, eta=0.3)
+        assert_same(got, expected)
+
+
+@pytest.mark.parametrize(("eta", "same"), [(0.0, fj.ddim), (1.0, fj.ancestral)])
+def test_stochastic_ddim_goes_from_ddim_to_ancestral_sampling(eta, same):
+    """To the last bits in float32, also from alpha = 0 and to sigma = 0."""
+    ts, schedule = np.array([0.0, 0.001, 0.3, 0.9, 0.9999, 1.0], np.float32), fj.CondOT()
+    field = oracles.field_of(oracles.MIXTURE, schedule)
+    x0, xi = X0.astype(np.float32), XI[:5].astype(np.float32)
+    got = solved(fj.stochastic_ddim(eta), field, x0, ts, xi)
+    expected = solved(same, field, x0, ts, xi if eta else None)
+    np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-6)
+
+
 def test_ddim_of_the_straight_path_is_euler(x64):
     schedule, ts = SCHEDULES["CondOT"]
     field = oracles.field_of(oracles.MIXTURE, schedule)
@@ -164,6 +187,33 @@ def test_a_step_takes_a_pytree_leaf_by_leaf_in_the_precision_of_each(method):
     np.testing.assert_allclose(got["wide"], expected[0], rtol=1e-5)
     # Each of 6 steps rounds a few numbers of size 3 to 8 bits, one of which is D / alpha.
     np.testing.assert_allclose(got["narrow"][0].astype(np.float32), expected[1:], atol=0.2)
+
+
+@pytest.mark.parametrize("method", ["dpmpp_2m", "unipc", "dpmpp_2m_sde"])
+@pytest.mark.parametrize("n", [10, 20])
+def test_the_last_step_of_a_uniform_grid_that_stops_short_of_sigma_0_is_of_order_1(method, n, x64):
+    """It is more than three times as long in lambda as the one before; and the end is nearer."""
+    (step, loop), schedule, ts = STEPS[method], fj.CondOT(), np.linspace(0.02, 0.995, n + 1)
+    alpha, sigma, x0 = start(schedule, ts)
+    no_noise = np.zeros((n, X0.size))
+    for target in TARGETS.values():
+        data = oracles.denoiser(target)
+        got = solved(
+            step, oracles.field_of(target, schedule), x0, ts, no_noise if method in NOISY else None
+        )
+        assert_same(got, loop(data, alpha, sigma, x0, no_noise, short=(n - 1,)))
+        if method != "dpmpp_2m_sde":
+            exact = oracles.exact_map(target, schedule, ts[0], ts[-1])(x0)
+            of_order_2 = loop(data, alpha, sigma, x0)
+            assert np.max(np.abs(got - exact)) < np.max(np.abs(of_order_2 - exact))
+
+
+@pytest.mark.parametrize("method", ["dpmpp_2m", "unipc"])
+def test_ten_steps_to_where_sigma_is_nearly_0_end_near_the_exact_map(method):
+    """0.697 of 1, and by a last step of order 2 0.79."""
+    v = fj.Gaussian(0.0, 0.7).velocity(fj.CondOT())
+    end = fj.solve(v, 1.0, fj.uniform_grid(10, 0.0, 0.995), step=STEPS[method][0])
+    assert abs(end - np.hypot(0.995 * 0.7, 0.005)) < 0.012
 
 
 def test_an_interval_holds_the_papers_coefficients(x64):

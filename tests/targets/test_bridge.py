@@ -172,12 +172,41 @@ def test_without_noise_it_is_the_optimal_transport(kind, x64):
             np.testing.assert_allclose(got, end - start, atol=tolerance)
 
 
+POINTS = fj.Gaussian(1.0, 0.0), fj.Gaussian(-0.5, 0.0)
+
+
 def test_from_a_point_to_a_point_it_is_the_brownian_bridge(x64):
-    sde = fj.gaussian_bridge(fj.Gaussian(1.0, 0.0), fj.Gaussian(-0.5, 0.0), 0.7)
+    sde = fj.gaussian_bridge(*POINTS, 0.7)
     for t in (0.0, 0.4, 0.9):
         x = 1.0 if t == 0 else 0.3
         got = evaluate(sde.drift, np.float64(t), np.float64(x))
         np.testing.assert_allclose(got, (-0.5 - x) / (1 - t), rtol=1e-13)
+
+
+@pytest.mark.parametrize("start", [POINTS[0], fj.Gaussian(1.0, 0.5)])
+def test_where_a_bridge_meets_in_a_point_it_has_no_drift(start):
+    """(m_1 - x) / (1 - t) has no limit at t = 1: it is refused, and NaN behind a function."""
+    sde, ts = fj.gaussian_bridge(start, POINTS[1], 0.7), fj.uniform_grid(4)
+    key = jax.random.key(0)
+    for step in (fj.stochastic_heun, fj.reversible_heun):
+        with pytest.raises(ValueError, match="a bridge is not determined at t = 1, where it meets"):
+            fj.solve(sde, 0.3, ts, step=step, key=key)
+        hidden = fj.SDE(lambda t, x, args: sde.drift(t, x, args), sde.diffusion)
+        assert np.isnan(fj.solve(hidden, 0.3, ts, step=step, key=key))
+    # The step before leads to the point, but for its own noise.
+    last = fj.solve(sde, 0.3, ts, increments=jnp.array([0.1, -0.2, 0.3, 0.0]))
+    np.testing.assert_allclose(last, -0.5, rtol=1e-6)
+
+
+def test_without_noise_nothing_leads_from_a_point_to_a_gaussian():
+    """Where sigma is traced, and cannot be refused."""
+
+    def drift(sigma):
+        sde = fj.gaussian_bridge(POINTS[0], fj.Gaussian(-0.5, 1.0), sigma)
+        return jnp.stack([sde.drift(t, 1.0, None) for t in (0.0, 0.5, 1.0)])
+
+    assert np.all(np.isnan(jax.jit(drift)(0.0)[1:]))
+    assert np.all(np.isfinite(jax.jit(drift)(0.1)))
 
 
 @pytest.mark.parametrize("kind", ["full", "std"])
@@ -252,6 +281,7 @@ def test_an_image_of_standard_deviations_and_narrow_states():
     np.testing.assert_allclose(narrow.astype(np.float32), wide, rtol=2**-6, atol=2**-6)
 
 
+LINE, ROUND = fj.Gaussian(np.zeros(2), np.array([1.0, 0.0])), fj.Gaussian(np.zeros(2), 1.0)
 POINT, PLANE = fj.Gaussian(np.zeros(2), 0.0), fj.Gaussian(np.zeros(2), np.eye(2))
 
 
@@ -265,6 +295,13 @@ POINT, PLANE = fj.Gaussian(np.zeros(2), 0.0), fj.Gaussian(np.zeros(2), np.eye(2)
         ((PLANE, PLANE, np.nan), ValueError, "sigma.*nan"),
         ((PLANE, PLANE, np.ones(2)), ValueError, r"sigma.*\(2,\)"),
         ((PLANE, PLANE, "one"), TypeError, "sigma.*'one'"),
+        ((PLANE, PLANE, None), TypeError, "sigma.*None"),
+        ((PLANE, PLANE, np.inf), ValueError, "sigma.*inf"),
+        ((1.0, PLANE, PLANE), TypeError, "start must be a fj.Gaussian, got 1.0"),
+        ((LINE, LINE, 0.0), ValueError, "sigma must be positive where start or end is a point"),
+        ((ROUND, LINE, 0), ValueError, "sigma must be positive where start or end is a point"),
+        ((LINE, ROUND, 0.0), ValueError, "sigma must be positive where start or end is a point"),
+        ((PLANE, LINE, 0.0), ValueError, "sigma must be positive where start or end is a point"),
         ((POINT, PLANE, 1.0), ValueError, "start must not be a point"),
     ],
 )

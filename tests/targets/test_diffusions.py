@@ -196,7 +196,18 @@ def test_the_solver_takes_every_process_in_the_dtype_of_the_state(state):
     [
         (lambda: ornstein_uhlenbeck(None, 1.0), TypeError, "theta.*None"),
         (lambda: ornstein_uhlenbeck(1.0, "loud"), TypeError, "sigma.*'loud'"),
+        (lambda: ornstein_uhlenbeck(np.nan, 1.0), ValueError, "theta must be finite, got nan"),
+        (lambda: ornstein_uhlenbeck({"a": 1.0}, [1.0, np.inf]), ValueError, "sigma.*finite.*inf"),
+        (lambda: ornstein_uhlenbeck({}, 1.0), TypeError, "theta must be a number.*{}"),
         (lambda: langevin(1.0, 1.0), TypeError, "score.*1.0"),
+        (lambda: langevin(Gaussian(0.0, 1.0), 1.0), TypeError, r"score must be.*\.score, got Gaus"),
+        (lambda: langevin(Gaussian, 1.0), TypeError, "score must be.*class"),
+        (
+            lambda: langevin(Gaussian(0.0, 1.0).marginal_score(fj.CondOT()), 1.0),
+            TypeError,
+            r"score must be a function of x alone.*got a function of \(t:.*, x:.*, args:",
+        ),
+        (lambda: langevin(jnp.negative, np.nan), ValueError, "sigma must be finite, got nan"),
         (lambda: langevin(jnp.negative, None), TypeError, "sigma.*None"),
         (
             lambda: ornstein_uhlenbeck(jnp.ones(3), 1.0).drift(0.0, jnp.ones(2), None),

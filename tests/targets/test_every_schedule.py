@@ -44,19 +44,29 @@ def compiled(make, parameters, index, xs):
     def log_prob(t, x):
         return target.marginal(schedule, t).log_prob(x)
 
+    def one(point):
+        pair = target.velocity(schedule).data_and_noise(*point, None)
+        return *fields(*point), jax.grad(log_prob, 1)(*point), pair
+
     # A scan over the times, so that the switch between schedules stays one.
-    one = lambda point: (*fields(*point), jax.grad(log_prob, 1)(*point))  # noqa: E731
     return jax.lax.map(one, (jnp.asarray(TIMES), xs))
 
 
 def evaluated(make, parameters, name, xs):
-    """Velocity and score at each (t, x), their derivatives in t, and the gradient of log p_t(x)."""
+    """Velocity and score at each (t, x), their derivatives in t, the gradient of log p_t(x), and
+    the expected data and noise.
+    """
     results = compiled(make, parameters, list(SCHEDULES).index(name), xs)
-    values, slopes, gradients = jax.tree.map(np.asarray, results)
-    return np.stack(values, axis=1), np.stack(slopes, axis=1), gradients
+    values, slopes, gradients, pairs = jax.tree.map(np.asarray, results)
+    return (
+        *(np.stack(each, axis=1) for each in (values, slopes)),
+        gradients,
+        np.stack(pairs, axis=1),
+    )
 
 
 def assert_close(got, expected, tolerance):
+    expected = np.asarray(expected)
     size = max(1.0, np.max(np.abs(expected)))
     np.testing.assert_allclose(got / size, expected / size, rtol=0, atol=tolerance)
 
@@ -68,8 +78,10 @@ def test_a_gaussian_of_full_covariance_in_five_dimensions(name, x64):
     generator = np.random.default_rng()
     mean, matrix = generator.normal(size=5), covariance(generator, 5)
     xs = points(formulas, [mean], generator)
-    values, slopes, _ = evaluated(fj.Gaussian, (mean, matrix), name, xs)
+    values, slopes, _, pairs = evaluated(fj.Gaussian, (mean, matrix), name, xs)
     for i, (t, x) in enumerate(zip(TIMES, xs, strict=True)):
+        exact = gaussian(formulas(t), mean, matrix, x)
+        assert_close(pairs[i], (exact["data"], -formulas(t).s * exact["score"]), 1e-12)
         for j, which in enumerate(("velocity", "score")):
 
             def value(t, x=x, which=which):
@@ -80,21 +92,19 @@ def test_a_gaussian_of_full_covariance_in_five_dimensions(name, x64):
 
 
 def mixture(point, weights, means, matrices, x):
-    """Responsibility-weighted sums of the components' velocities and scores."""
+    """Responsibility-weighted sums of the components' velocities, scores and data."""
     identity = np.eye(x.size)
-    logs, velocities, scores = [], [], []
+    logs, components = [], []
     for weight, mean, matrix in zip(weights, means, matrices, strict=True):
         own = point.a**2 * matrix + point.s2 * identity
         r = x - point.a * mean
         # By hand, since the logarithm of a determinant must take complex numbers too.
         log_density = -r @ np.linalg.solve(own, r) / 2 - np.log(np.linalg.det(own)) / 2
         logs.append(np.log(weight) + log_density)
-        component = gaussian(point, mean, matrix, x)
-        velocities.append(component["velocity"])
-        scores.append(component["score"])
+        components.append(gaussian(point, mean, matrix, x))
     shares = np.exp(np.array(logs) - np.max(np.real(logs)))
     shares = shares / shares.sum()
-    return {"velocity": shares @ np.array(velocities), "score": shares @ np.array(scores)}
+    return {name: shares @ np.array([c[name] for c in components]) for name in components[0]}
 
 
 def mixture_of(weights, means, matrices):
@@ -108,8 +118,11 @@ def test_a_mixture_of_full_covariances(name, x64):
     weights, means = np.array([1.0, 2.0, 0.5]), 1.5 * generator.normal(size=(3, 2))
     matrices = np.stack([covariance(generator, 2) for _ in range(3)])
     xs = points(formulas, means, generator)
-    values, slopes, gradients = evaluated(mixture_of, (weights, means, matrices), name, xs)
+    of_mixture = evaluated(mixture_of, (weights, means, matrices), name, xs)
+    values, slopes, gradients, pairs = of_mixture
     for i, (t, x) in enumerate(zip(TIMES, xs, strict=True)):
+        exact = mixture(formulas(t), weights, means, matrices, x)
+        assert_close(pairs[i], (exact["data"], -formulas(t).s * exact["score"]), 1e-11)
         for j, which in enumerate(("velocity", "score")):
 
             def value(t, x=x, which=which):

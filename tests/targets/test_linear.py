@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flowjax as fj
 from flowjax.targets import linear_field, linear_flow
 
 
@@ -93,7 +94,16 @@ def test_jit_and_vmap_change_nothing(x64):
     [
         (lambda: linear_field(0.0, jnp.ones(2), jnp.ones(3)), ValueError, r"theta.*\(2,\).*\(3,\)"),
         (lambda: linear_field(0.0, 1.0, jnp.ones(3)), ValueError, r"theta.*\(\).*\(3,\)"),
-        (lambda: linear_field(0.0, jnp.ones(2), None), ValueError, "theta"),
+        (lambda: linear_field(0.0, jnp.ones(2), None), ValueError, "args must be theta.*None"),
+        (
+            lambda: fj.solve(linear_field, jnp.ones(2), fj.uniform_grid(2)),
+            ValueError,
+            "args must be theta, the rate of the linear field, got None",
+        ),
+        (lambda: linear_field(0.0, [1.0, "x"], 1.0), TypeError, r"x\[1\] must be.*str"),
+        (lambda: linear_flow(jnp.ones(2), 1.0, 0.5), ValueError, r"t must be a scalar.*\(2,\)"),
+        (lambda: linear_flow("1", jnp.ones(2), 0.5), TypeError, "t must be.*'1'"),
+        (lambda: linear_flow(1.0, jnp.ones(2), None), ValueError, "theta must be.*None"),
         (lambda: linear_field(0.0, jnp.ones(2), {"a": 1.0}), ValueError, "theta.*'a'"),
         (lambda: linear_field(0.0, jnp.ones(2), "fast"), TypeError, "theta.*'fast'"),
         (lambda: linear_field(0.0, jnp.ones(2), 1j), TypeError, "theta.*complex"),

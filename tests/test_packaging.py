@@ -1,0 +1,87 @@
+"""What is declared of the package: its dependencies, its version and, in the README, its names."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import flowjax as fj
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+OWN = {"benchmarks", "examples", "flowjax", "quickstart", "tests"}
+
+
+def names(requirements):
+    return {re.match(r"[\w-]+", requirement)[0].lower() for requirement in requirements}
+
+
+CORE = names(PROJECT["dependencies"])
+EXTRAS = {name: names(of) for name, of in PROJECT["optional-dependencies"].items()}
+
+
+def imported(tree):
+    """The packages that a module imports: (name, whether it needs it to be imported itself)."""
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Try))
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [node.module]
+        else:
+            continue
+        for module in modules:
+            name = module.partition(".")[0]
+            if name not in sys.stdlib_module_names and name not in OWN:
+                yield name, id(node) not in inside
+
+
+def undeclared(folder, always, inside_functions):
+    """Imports of the modules in a folder whose distribution is not declared: (file, name)."""
+    owner = importlib.metadata.packages_distributions()
+    found = set()
+    for source in sorted((ROOT / folder).rglob("*.py")):
+        for name, needed in imported(ast.parse(source.read_text(encoding="utf-8"))):
+            distributions = {one.lower() for one in owner.get(name, [name])}
+            if not distributions & (always if needed else always | inside_functions):
+                found.add((str(source.relative_to(ROOT)), name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("folder", "always", "inside_functions"),
+    [
+        ("flowjax", CORE, EXTRAS["examples"]),
+        ("examples", CORE | EXTRAS["examples"], set()),
+        ("benchmarks", CORE | EXTRAS["bench"], EXTRAS["peers"]),
+        ("tests", CORE | EXTRAS["examples"] | EXTRAS["test"], EXTRAS["peers"] | EXTRAS["bench"]),
+        ("tools", CORE, set()),
+    ],
+)
+def test_every_import_is_declared(folder, always, inside_functions):
+    assert undeclared(folder, always, inside_functions) == set()
+
+
+def test_an_import_that_is_not_declared_is_caught():
+    assert ("flowjax/grids.py", "scipy") in undeclared("flowjax", CORE - {"scipy"}, set())
+    assert undeclared("examples", CORE, set())
+
+
+def test_the_version_is_that_of_the_project():
+    assert fj.__version__ == importlib.metadata.version("flowjax-solvers")
+
+
+def test_the_readme_lists_every_public_name():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme.partition("## What is there")[2].partition("\n\nWhat to expect")[0]
+    listed = set(re.findall(r"`(?:flowjax\.)?(\w+)[.`]", table))
+    assert listed >= set(fj.__all__)

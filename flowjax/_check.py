@@ -161,16 +161,24 @@ def single_key(key: Any, name: str = "key") -> None:
         )
 
 
-def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
-    """A field's output, refused if it differs from the state in structure, shape or dtype."""
+def alike(
+    out: PyTree, x: PyTree, name: str, *, steps: tuple[int, ...] = (), exact: bool = True
+) -> PyTree[Array]:
+    """`out` as arrays, refused if it differs from the state in structure, shape or dtype.
+
+    With `steps` there is one such for each of them, on a leading axis. Any real dtype will do, and
+    is made the state's, unless `exact`.
+    """
     for leaf_name, got, want in paired(out, x, name):
         # A weakly typed result (a Python float) takes the state's dtype, as it does in JAX.
-        weak = isinstance(got, float) or getattr(got, "weak_type", False)
-        same_dtype = jnp.result_type(got) == want.dtype or (weak and is_floating(got))
-        if jnp.shape(got) != want.shape or not same_dtype:
+        weak = isinstance(got, float) or getattr(got, "weak_type", False) or not exact
+        fits = jnp.result_type(got) == want.dtype or (weak and is_floating(got))
+        if jnp.shape(got) != (*steps, *want.shape) or not fits:
+            dtype = f"dtype {want.dtype}" if exact else "a real dtype"
+            each = f" (one for each of the {steps[0]} steps)" if steps else ""
             raise ValueError(
-                f"{leaf_name} must have shape {want.shape} and dtype {want.dtype} like the state, "
-                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
+                f"{leaf_name} must have shape {(*steps, *want.shape)} and {dtype} like the state"
+                f"{each}, got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 

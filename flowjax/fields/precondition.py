@@ -70,7 +70,7 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
     )
     if hasattr(type(_check.function(network, "network")), "gives"):
         raise TypeError(
-            f"network must be a callable (c_noise, x, args), which has no time, got "
+            f"network must be a function (c_noise, x, args), which has no time, got "
             f"{described(network)}."
         )
     return _Preconditioned(network, checked_schedule(schedule), sigma_data)

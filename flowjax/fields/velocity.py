@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -23,7 +24,7 @@ from flowjax.fields.predictions import (
 from flowjax.schedules import Schedule
 from flowjax.schedules.point import path_at
 from flowjax.schedules.schedule import checked_schedule
-from flowjax.solver.door import described, refuse_coupled, traced
+from flowjax.solver.door import described, refuse_coupled
 
 
 def velocity(
@@ -74,14 +75,14 @@ def velocity(
     gives = getattr(type(_check.function(model, "model")), "gives", predicts)
     if isinstance(model, Velocity) or gives not in PREDICTIONS:
         raise TypeError(
-            f"model must be a callable (t, x, args) that predicts one of "
+            f"model must be a function (t, x, args) that predicts one of "
             f"{', '.join(PREDICTIONS)}, got {described(model)}, which is to be taken as it is."
         )
     if gives != predicts:
         raise ValueError(f"predicts must be {gives!r}, which this model gives, got {predicts!r}.")
     made_for = getattr(model, "schedule", schedule)
     same = not isinstance(made_for, Schedule) or made_for is schedule
-    same = same or eqx.tree_equal(traced(made_for), traced(schedule))
+    same = same or eqx.tree_equal(*(jax.tree.map(_number, one) for one in (made_for, schedule)))
     # Of two that are traced it cannot be said.
     if not isinstance(same, Tracer) and not same:
         raise ValueError(
@@ -169,8 +170,8 @@ class Velocity(eqx.Module):
             The score, like x.
 
         Raises:
-            ValueError: the velocity is one of coupled pairs, or does not determine the score at t
-                (where t is not traced).
+            ValueError: the velocity is one of coupled pairs, t leaves [0, 1], or the velocity does
+                not determine the score at t (where t is not traced).
         """
         if self.coupled:
             refuse_coupled("score")
@@ -221,6 +222,13 @@ def _pair_domain(model: Any, schedule: Any, predicts: str) -> Domain:
     return Domain() if _knows_pair(model) else _domain(schedule, predicts, "data", "noise")
 
 
+def _number(leaf: Any) -> Any:
+    """A number of a schedule in float32, of whatever kind it is, to be compared."""
+    numbers = (float, np.generic, np.ndarray, jax.Array)
+    known = isinstance(leaf, numbers) and not isinstance(leaf, Tracer)
+    return np.asarray(leaf, np.float32) if known else leaf
+
+
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
         missing = [(target, missing_at(t, schedule, predicts, target)) for target in targets]
@@ -239,8 +247,12 @@ def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
 
 def _refuse(domain: Domain, t: Any) -> None:
     """Refuses a time that is known, where there is no value."""
-    if any(domain) and not isinstance(t, Tracer) and np.ndim(t) == 0:
-        t = np.asarray(t)  # a comparison of a JAX array would be traced under `jit`
-        reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
-        if reason:
-            raise ValueError(f"{reason}; take a time inside the schedule.")
+    numbers = isinstance(t, (int, float, np.generic, np.ndarray, jax.Array))
+    if isinstance(t, Tracer) or not numbers or np.ndim(t) > 0:
+        return
+    t = float(t)
+    if not 0 <= t <= 1:
+        raise ValueError(f"t must lie within [0, 1], 0 is noise and 1 is data, got {t}.")
+    reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
+    if reason:
+        raise ValueError(f"{reason}; take a time inside the schedule.")

@@ -84,6 +84,8 @@ def call(density, change):
         ({"init_log_prob": lambda x: None}, TypeError, "real floating scalar, got None"),
         ({"init_log_prob": lambda x: (x[0],)}, TypeError, "real floating scalar, got .f32"),
         ({"ts": np.array([1.0, 0.5, 0.0])}, ValueError, "ts must be the sampler's own grid"),
+        ({"ts": None}, TypeError, "ts must be a grid of times.*got None"),
+        ({"ts": 20}, TypeError, r"write fj.uniform_grid\(20\)"),
         ({"ts": np.array([1.0])}, ValueError, "ts must be a 1-D floating array"),
         ({"x": jnp.arange(2)}, TypeError, "x must be a real floating array, got dtype int32"),
         ({"x": None}, ValueError, "x must hold at least one array"),

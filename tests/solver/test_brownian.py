@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -577,6 +578,52 @@ def test_a_solve_on_coarsened_increments_follows_the_path_of_the_fine_one(x64):
     fine = solve(BROWNIAN_MOTION, jnp.zeros(5), ts, key=key_of("refined"))
     coarse = solve(BROWNIAN_MOTION, jnp.zeros(5), ts[::8], increments=coarsen(dw, 8))
     np.testing.assert_allclose(coarse, fine, rtol=1e-12, atol=1e-14)
+
+
+class Pair(NamedTuple):
+    """A pytree node of one's own."""
+
+    first: Any
+    second: Any
+
+
+def test_the_elements_of_all_leaves_are_counted_in_turn_whatever_their_dtypes(x64):
+    dtypes = {"a": "float32", "b": "bfloat16", "c": "float64", "d": "float32"}
+    shapes = {"a": (3,), "b": (2, 2), "c": (5,), "d": ()}
+    like = {name: jax.ShapeDtypeStruct(shapes[name], dtypes[name]) for name in shapes}
+    got = brownian_increments(key_of("leaves"), TIMES, like)
+    flat = {name: increments(key_of("leaves"), 13, name) for name in ("float32", "float64")}
+    first = 0
+    for name, leaf in like.items():
+        computed = flat["float64" if name == "c" else "float32"][:, first : first + leaf.size]
+        assert_same_bits(got[name], computed.astype(leaf.dtype).reshape(STEPS, *leaf.shape))
+        first += leaf.size
+
+
+def test_leaves_without_elements_and_nodes_of_any_kind_go_through_every_function():
+    bare = [jnp.zeros(3), jnp.zeros(())]
+    like = Pair({"none": None, "empty": jnp.zeros((0, 2)), "x": bare[0]}, (bare[1], jnp.zeros(0)))
+
+    def filled(x, y):
+        steps = x.shape[:-1]
+        empty = jnp.zeros((*steps, 0, 2)), jnp.zeros((*steps, 0))
+        return Pair({"none": None, "empty": empty[0], "x": x}, (y, empty[1]))
+
+    key = key_of("empty")
+    dw = brownian_increments(key, TIMES, like)
+    assert_same_bits(dw, filled(*brownian_increments(key, TIMES, bare)))
+    assert_same_bits(brownian_path(key, TIMES, like), filled(*brownian_path(key, TIMES, bare)))
+    assert_same_bits(coarsen(dw, 2), filled(*coarsen([dw.first["x"], dw.second[0]], 2)))
+    nothing = jnp.zeros((0, 4))
+    assert coarsen(brownian_increments(key, TIMES, nothing), 2).shape == (3, 0, 4)
+
+
+def test_increments_are_not_a_number_where_traced_times_decrease_and_zero_where_they_stand_still():
+    ts = jnp.array([0.0, 1.0, 1.0, 0.5, 0.75])
+    dw = np.asarray(jax.jit(lambda ts: increments(key_of("traced"), 3, ts=ts))(ts))
+    np.testing.assert_array_equal(np.isnan(dw).all(1), [False, False, True, False])
+    np.testing.assert_array_equal(dw[1], 0)
+    assert np.isfinite(dw[[0, 3]]).all()
 
 
 # --- independence ---------------------------------------------------------------------------------

@@ -161,16 +161,24 @@ def single_key(key: Any, name: str = "key") -> None:
         )
 
 
-def alike(out: PyTree, x: PyTree, name: str) -> PyTree[Array]:
-    """A field's output, refused if it differs from the state in structure, shape or dtype."""
+def alike(
+    out: PyTree, x: PyTree, name: str, *, steps: tuple[int, ...] = (), exact: bool = True
+) -> PyTree[Array]:
+    """`out` as arrays, refused if it differs from the state in structure, shape or dtype.
+
+    With `steps` there is one such for each of them, on a leading axis. Any real dtype will do, and
+    is made the state's, unless `exact`.
+    """
     for leaf_name, got, want in paired(out, x, name):
         # A weakly typed result (a Python float) takes the state's dtype, as it does in JAX.
-        weak = isinstance(got, float) or getattr(got, "weak_type", False)
-        same_dtype = jnp.result_type(got) == want.dtype or (weak and is_floating(got))
-        if jnp.shape(got) != want.shape or not same_dtype:
+        weak = isinstance(got, float) or getattr(got, "weak_type", False) or not exact
+        fits = jnp.result_type(got) == want.dtype or (weak and is_floating(got))
+        if jnp.shape(got) != (*steps, *want.shape) or not fits:
+            dtype = f"dtype {want.dtype}" if exact else "a real dtype"
+            each = f" (one for each of the {steps[0]} steps)" if steps else ""
             raise ValueError(
-                f"{leaf_name} must have shape {want.shape} and dtype {want.dtype} like the state, "
-                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
+                f"{leaf_name} must have shape {(*steps, *want.shape)} and {dtype} like the state"
+                f"{each}, got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 
@@ -220,17 +228,17 @@ def paired(
 
 def number(value: Any, name: str) -> Any:
     """A real number as a Python float, or an array of shape () as it is."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.generic, np.ndarray, jax.Array)
-    ):
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        kinds = jnp.floating, jnp.integer
+        is_number = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    else:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number:
         raise TypeError(f"{name} must be a real number, got {value!r}.")
-    dtype = jnp.result_type(value)
-    if not jnp.issubdtype(dtype, jnp.floating) and not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(f"{name} must be a real number, got dtype {dtype}.")
     if jnp.shape(value) != ():
         raise ValueError(f"{name} must be one number, got an array of shape {jnp.shape(value)}.")
     if isinstance(value, (np.ndarray, jax.Array)):
-        return value if jnp.issubdtype(dtype, jnp.floating) else jnp.asarray(value, float)
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else jnp.asarray(value, float)
     return float(value)
 
 

@@ -21,6 +21,16 @@ def widest(x: Any) -> Any:
     return max(dtypes, key=lambda dtype: jnp.finfo(dtype).bits)
 
 
+def wide(x: State) -> State:
+    """The state in the dtypes that it is computed in."""
+    return jax.tree.map(lambda leaf: leaf.astype(computing_dtype(leaf.dtype)), x)
+
+
+def narrow(x: State, like: State) -> State:
+    """The state in the dtypes of another."""
+    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, like)
+
+
 def plus(x: State, *terms: tuple[Any, State]) -> State:
     r"""The sum of a state and multiples of others, leaf by leaf.
 

@@ -30,16 +30,26 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 # --- the problems that steps are tried on ---------------------------------------------------------
 
-N = 16
+N = 32
 TIMES = np.linspace(0.05, 0.95, N + 1)
 X0 = np.array([0.5, 1.0, 1.5])
 THETA, STD = 0.8, 0.5
-NORMALS = np.random.default_rng(0).normal(size=(N, len(X0)))
 KEY = np.array([1, 2], np.uint32)
 NOWHERE = 2.0
 
-traced = []
+traced: list[Any] = []
 """One entry for each time that a field below was traced."""
+
+compiled: list[str] = []
+"""One entry for each program that was compiled."""
+
+
+def count_programs(event, *_, **__):
+    if event.endswith("backend_compile_duration"):
+        compiled.append(event)
+
+
+jax.monitoring.register_event_duration_secs_listener(count_programs)
 
 
 def of_each_kind(value):
@@ -228,15 +238,15 @@ STEPS = {
     "heun": Step(fj.heun, "field", 2),
     "midpoint": Step(fj.midpoint, "field", 2),
     "rk4": Step(fj.rk4, "field", 4),
-    # Its first step, corrected by the trapezoidal rule, sets the order on a uniform grid.
-    "adams()": Step(fj.adams(), "field", 3),
+    "adams(order=2)": Step(fj.adams(order=2), "field", 3),
     "euler_maruyama": Step(fj.euler_maruyama, "Ito", 0.5),
     "milstein": Step(fj.milstein, "Ito", 1),
     "stochastic_heun": Step(fj.stochastic_heun, "Stratonovich", 1),
-    "reversible_heun": Step(fj.reversible_heun, "Stratonovich", 0.5),
+    "reversible_heun": Step(fj.reversible_heun, "Stratonovich", 1),
     "ddim": Step(fj.ddim, "velocity", 1),
     "dpmpp_2m": Step(fj.dpmpp_2m, "velocity", 2),
-    "unipc": Step(fj.unipc, "velocity", 2),
+    # One more than that of its predictor, inside a schedule.
+    "unipc": Step(fj.unipc, "velocity", 3),
     "edm_heun()": Step(fj.edm_heun(), "velocity", 2),
     "ancestral": Step(fj.ancestral, "velocity with noise", 1),
     "stochastic_ddim(eta=0.5)": Step(fj.stochastic_ddim(0.5), "velocity with noise", 1),
@@ -375,7 +385,6 @@ SCHEDULES = {
     ),
     "a user's own": Schedule(Own, (2.0,), lambda t, n: t**n, lambda t, n: 1 - t ** (2 * n)),
 }
-INSIDE = np.linspace(0.1, 0.9, 9)
 
 # --- targets: each as a field of one parameter, and what its truth is compared with ---------------
 
@@ -398,9 +407,8 @@ def continuity(target):
         return rate + jnp.trace(jacobian) + u @ score
 
     schedules, times = (fj.CondOT(), fj.VariancePreserving()), (0.2, 0.7)
-    return [
-        residual(*each) for each in itertools.product(schedules, map(jnp.asarray, times), POINTS)
-    ], 0.0
+    points = itertools.product(schedules, times, POINTS)
+    return np.array([residual(*each) for each in points]), np.zeros(8)
 
 
 def linear_solve():
@@ -430,8 +438,9 @@ def langevin_fields(sigma=0.7):
     """Drift and diffusion, and sigma^2 / 2 grad log p and sigma."""
     target = fj.GaussianMixture(WEIGHTS, MEANS, covariances=COVARIANCES)
     sde, x = fj.langevin(target.score, sigma), jnp.asarray(POINTS[0])
-    got = sde.drift(0.0, x, None), sde.diffusion(0.0, x, None)
-    return got, (sigma**2 / 2 * jax.grad(target.log_prob)(x), np.full(2, sigma))
+    got = jax.jit(lambda x: (sde.drift(0.0, x, None), sde.diffusion(0.0, x, None)))(x)
+    score = jax.jit(jax.grad(target.log_prob))(x)
+    return got, (sigma**2 / 2 * score, np.full(2, sigma))
 
 
 def moments_of_bridge(n=200, sigma=0.8):
@@ -551,27 +560,20 @@ def test_a_public_name_without_an_entry_is_caught(like):
 # --- what a step keeps ----------------------------------------------------------------------------
 
 
-def noise_of(name, x, normals=NORMALS):
-    """The increments of a solve, where the step asks for them: NORMALS, over the leaves of x."""
-    if not KINDS[STEPS[name].kind].noisy:
-        return {}
-    leaves, structure = jax.tree.flatten(x)
-    ends = np.cumsum([np.size(leaf) for leaf in leaves])
-    dw = np.split(normals * np.sqrt(np.diff(TIMES))[:, None], ends[:-1], axis=1)
-    increments = [
-        jnp.asarray(part.reshape(N, *np.shape(leaf)), jnp.result_type(leaf))
-        for part, leaf in zip(dw, leaves, strict=True)
-    ]
-    return {"increments": jax.tree.unflatten(structure, increments)}
-
-
 def end_of(name, x=X0, theta=THETA, undefined_at=NOWHERE, ts=TIMES, **noise):
     """The end of the solve that most promises are tried on; its program is compiled once."""
     step, kind, *_ = STEPS[name]
     theta = theta if isinstance(theta, dict) else of_each_kind(theta)
-    args = theta, undefined_at
-    noise = noise or noise_of(name, x)
-    return fj.solve(KINDS[kind].field, x, ts, args, step=step, **noise)
+    if KINDS[kind].noisy and not noise:
+        noise = {"key": KEY}
+    return fj.solve(KINDS[kind].field, x, ts, (theta, undefined_at), step=step, **noise)
+
+
+@functools.cache
+def increments_of(name):
+    """Those of the key, where the step asks for noise."""
+    noisy = KINDS[STEPS[name].kind].noisy
+    return {"increments": fj.brownian_increments(KEY, TIMES, X0)} if noisy else {}
 
 
 def check_order(entry):
@@ -620,38 +622,46 @@ def test_a_step_calls_the_field_at_its_start_and_at_its_end_if_it_says_so(name):
 
 @every_step
 def test_noise_is_asked_for_or_refused(name):
-    if not KINDS[STEPS[name].kind].noisy:
-        for noise in ({"key": KEY}, {"increments": NORMALS}):
+    dw = np.ones((N, len(X0)))
+    if KINDS[STEPS[name].kind].noisy:
+        with pytest.raises((TypeError, ValueError), match="key"):
+            end_of(name, key=None)
+        with pytest.raises(ValueError, match="both"):
+            end_of(name, key=KEY, increments=dw)
+    else:
+        for noise in ({"key": KEY}, {"increments": dw}):
             with pytest.raises(ValueError, match="draws no noise"):
                 end_of(name, **noise)
-        return
-    with pytest.raises((TypeError, ValueError), match="key"):
-        end_of(name, key=None)
-    increments = fj.brownian_increments(KEY, TIMES, X0)
-    by_key, by_increments = end_of(name, key=KEY), end_of(name, increments=increments)
-    np.testing.assert_allclose(by_key, by_increments, rtol=1e-12)
 
 
 @every_step
 def test_a_field_of_another_kind_is_refused(name):
     step, kind, *_ = STEPS[name]
-    args = of_each_kind(THETA), NOWHERE
+    noise = {"key": KEY} if KINDS[kind].noisy else {}
     with pytest.raises(TypeError, match=r"SDE|Velocity"):
-        fj.solve(KINDS[kind].refused, X0, TIMES, args, step=step, **noise_of(name, X0))
+        fj.solve(KINDS[kind].refused, X0, TIMES, (THETA, NOWHERE), step=step, **noise)
 
 
 @every_step
 def test_the_leaves_of_a_state_are_solved_alike_each_in_its_own_dtype(name):
-    """In float32 and, carried in float32, in bfloat16; against the solve of one float64 array."""
-    expected = end_of(name)
-    x = {"single": jnp.asarray(X0[:2], jnp.float32), "half": (jnp.asarray(X0[2], jnp.bfloat16),)}
-    got = end_of(name, x)
-    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), got) == jax.tree.map(
-        lambda leaf: (leaf.shape, leaf.dtype), x
-    )
-    np.testing.assert_allclose(got["single"], expected[:2], rtol=1e-5)
+    """In float32 and, carried in float32, in bfloat16; against one float64 array.
+
+    Where there is noise it is given as the increments of the key, so these are compared too.
+    """
+
+    def leaves(array):
+        single, half = array[..., :2], array[..., 2]
+        return {"a": jnp.asarray(single, jnp.float32), "b": (jnp.asarray(half, jnp.bfloat16),)}
+
+    def kinds(tree):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+    noise = {kind: leaves(values) for kind, values in increments_of(name).items()}
+    got, expected = end_of(name, leaves(X0), **noise), end_of(name)
+    assert kinds(got) == kinds(leaves(X0))
+    np.testing.assert_allclose(got["a"], expected[:2], rtol=1e-5)
     # What the field takes and returns is rounded, at each call, to 2^-9 of it.
-    np.testing.assert_allclose(np.float64(got["half"][0]), expected[2], rtol=4 * 2**-9)
+    np.testing.assert_allclose(np.float64(got["b"][0]), expected[2], rtol=4 * 2**-9)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -665,7 +675,7 @@ def test_a_thousand_steps_in_half_precision_add_up(dtype):
 
 
 def assert_gradients(gradients, expected, rtol):
-    """Of the mean of a parameter of each kind: all equal, and a third of what is expected.
+    """Of the mean of a number of each kind: all alike, and a third of what is expected.
 
     All of them may be batched, along the same axis.
     """
@@ -677,11 +687,12 @@ def assert_gradients(gradients, expected, rtol):
 def test_gradients_by_numbers_of_all_kinds_are_right_eager_and_as_a_compiled_batch(name):
     """By central differences; the batch is compared with the solves one by one."""
 
-    def loss(theta, x):
-        return jnp.sum(end_of(name, x, theta) * np.array([1.0, -2.0, 3.0]))
+    def loss(theta, x, **noise):
+        return jnp.sum(end_of(name, x, theta, **noise) * np.array([1.0, -2.0, 3.0]))
 
     h, batch = 1e-5, np.stack([X0, 1.2 * X0])
     exact = [(loss(THETA + h, x) - loss(THETA - h, x)) / (2 * h) for x in batch]
+    loss = functools.partial(loss, **increments_of(name))
     theta = of_each_kind(THETA)
     assert_gradients(jax.grad(loss)(theta, X0), exact[0], rtol=1e-7)
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0)))(theta, batch)
@@ -690,11 +701,11 @@ def test_gradients_by_numbers_of_all_kinds_are_right_eager_and_as_a_compiled_bat
 
 
 @every_step
-def test_new_values_are_traced_by_none(name):
+def test_new_values_are_neither_traced_nor_compiled(name):
     end_of(name)
-    before = len(traced)
+    before = len(traced), len(compiled)
     end_of(name, 0.9 * X0, 1.1 * THETA, ts=0.9 * TIMES)
-    assert len(traced) == before
+    assert (len(traced), len(compiled)) == before
 
 
 SYMMETRIC = [name for name, entry in STEPS.items() if getattr(entry.step, "symmetric", False)]
@@ -704,7 +715,7 @@ SYMMETRIC = [name for name, entry in STEPS.items() if getattr(entry.step, "symme
 def test_a_step_that_says_it_is_symmetric_goes_back_to_where_it_was(name):
     step, kind, *_ = STEPS[name]
     field, args, (t0, t1) = KINDS[kind].field, (THETA, NOWHERE), map(jnp.asarray, (0.2, 0.3))
-    x, dw = jnp.asarray(X0), jnp.asarray(NORMALS[0])
+    x, dw = jnp.asarray(X0), jnp.array([0.3, -0.2, 0.1])
     start = step.step(field, t0, t0, x, args, dw, step.init(field, t0, x, args))
     x1, memory = step.step(field, t0, t1, start[0], args, dw, start[1])
     back = step.step(field, t1, t0, x1, args, -dw, memory)
@@ -780,153 +791,157 @@ def assert_exact(gradients, exact):
     assert_gradients(gradients[2], exact[2], rtol=1e-9)
 
 
-LAST = np.eye(len(GRID))[-1]
-in_all = {"argnums": (0, 1, 2)}
-
-
 @every_adjoint
 def test_an_adjoint_gives_the_discrete_scheme_and_its_exact_gradient(name):
-    """In x0, the times and numbers of all kinds; eager, and as a compiled batch."""
-    theta, starts = of_each_kind(THETA), np.array([1.3, 0.7])
-    derive = jax.value_and_grad(problem_of(name), **in_all)
-    states, exact = exact_of(name, starts[0], LAST)
-    value, gradients = derive(float(starts[0]), GRID, theta)
-    np.testing.assert_allclose(value, states[-1], rtol=1e-12)
-    assert_exact(gradients, exact)
-
-    values, gradients = jax.jit(jax.vmap(derive, (0, None, None)))(starts, GRID, theta)
-    for i, x0 in enumerate(starts):
-        states, exact = exact_of(name, x0, LAST)
-        np.testing.assert_allclose(values[i], states[-1], rtol=1e-12)
-        assert_exact(jax.tree.map(lambda leaf: leaf[i], gradients), exact)  # noqa: B023
+    """In x0, the times and numbers of all kinds; new ones are neither traced nor compiled."""
+    derive = jax.value_and_grad(problem_of(name), argnums=(0, 1, 2))
+    of_the_end = np.eye(len(GRID))[-1]
+    for x0 in (1.3, 0.7):
+        before = len(traced), len(compiled)
+        value, gradients = derive(x0, GRID, of_each_kind(THETA))
+        states, exact = exact_of(name, x0, of_the_end)
+        np.testing.assert_allclose(value, states[-1], rtol=1e-12)
+        assert_exact(gradients, exact)
+    assert (len(traced), len(compiled)) == before
 
 
 @every_adjoint
-def test_the_path_of_an_adjoint_and_its_gradient_are_exact_too(name):
-    weights, theta = np.cos(np.arange(len(GRID))), of_each_kind(THETA)
-    states, exact = exact_of(name, 1.3, weights)
+def test_the_paths_of_a_compiled_batch_and_their_gradients_are_exact_too(name):
+    weights, starts = np.cos(np.arange(len(GRID))), np.array([1.3, 0.7])
 
     def loss(x0, ts, theta):
         path = problem_of(name, fj.trajectory)(x0, ts, theta)
         return jnp.sum(weights * path), path
 
-    gradients, path = jax.grad(loss, **in_all, has_aux=True)(1.3, GRID, theta)
-    np.testing.assert_allclose(path, states, rtol=1e-12)
-    assert_exact(gradients, exact)
-
-
-@every_adjoint
-def test_a_gradient_by_new_values_traces_nothing(name):
-    derive = jax.grad(problem_of(name), **in_all)
-    derive(1.3, GRID, of_each_kind(THETA))
-    before = len(traced)
-    derive(1.1, 0.9 * GRID, of_each_kind(0.9))
-    assert len(traced) == before
+    derive = jax.vmap(jax.grad(loss, argnums=(0, 1, 2), has_aux=True), (0, None, None))
+    gradients, paths = jax.jit(derive)(starts, GRID, of_each_kind(THETA))
+    for i, x0 in enumerate(starts):
+        states, exact = exact_of(name, x0, weights)
+        np.testing.assert_allclose(paths[i], states, rtol=1e-12)
+        assert_exact(jax.tree.map(lambda leaf: leaf[i], gradients), exact)  # noqa: B023
 
 
 # --- what a schedule keeps ------------------------------------------------------------------------
 
 
-def made(name):
-    return SCHEDULES[name].make(*SCHEDULES[name].parameters)
+WHOLE = np.linspace(0, 1, 11)
+INSIDE, ENDS = slice(1, -1), np.array([0, -1])
 
 
-def formulas_of(name, t, *parameters):
-    """alpha, sigma, their rates, sigma sigma' and log(alpha^2 / sigma^2), in float64."""
-    _, own, alpha, variance = SCHEDULES[name]
-    parameters = parameters or own
-    moved = t + 1e-30j
-    a, s2 = alpha(t, *parameters), variance(t, *parameters)
-    a_rate, s2_rate = (np.imag(f(moved, *parameters)) / 1e-30 for f in (alpha, variance))
-    return a, np.sqrt(s2), a_rate, s2_rate / (2 * np.sqrt(s2)), s2_rate / 2, np.log(a**2 / s2)
+def values_of(schedule, t):
+    """What a schedule says of a time."""
+    log_snr = schedule.log_snr(t)
+    beyond = jnp.full_like(log_snr, jnp.inf)
+    return {
+        "alpha and sigma": schedule(t),
+        "rates": schedule.rates(t),
+        "half_variance_rate": schedule.half_variance_rate(t),
+        "log_snr": log_snr,
+        "time_at": schedule.time_at(log_snr),
+        "time_at beyond": (schedule.time_at(-beyond), schedule.time_at(beyond)),
+    }
 
 
-@jax.jit
-def methods_of(schedule, t):
-    return *schedule(t), *schedule.rates(t), schedule.half_variance_rate(t), schedule.log_snr(t)
+@functools.cache
+def compiled_values(name, dtype="float64"):
+    """At WHOLE; in float64 as a batch."""
+    schedule = SCHEDULES[name].make(*SCHEDULES[name].parameters)
+    evaluate = functools.partial(values_of, schedule)
+    if dtype == "float64":
+        evaluate = jax.vmap(evaluate)
+    return jax.jit(evaluate)(jnp.asarray(WHOLE, dtype))
+
+
+def formulas_of(name):
+    """The same by the formulas, in float64."""
+    _, parameters, alpha, variance = SCHEDULES[name]
+    with np.errstate(divide="ignore"):
+        a, s2 = alpha(WHOLE, *parameters), variance(WHOLE, *parameters)
+        a_rate, s2_rate = (
+            np.imag(f(WHOLE + 1e-30j, *parameters)) / 1e-30 for f in (alpha, variance)
+        )
+        return {
+            "alpha and sigma": (a, np.sqrt(s2)),
+            "rates": (a_rate, s2_rate / 2 / np.where(s2 > 0, np.sqrt(s2), np.nan)),
+            "half_variance_rate": s2_rate / 2,
+            "log_snr": 2 * np.log(a) - np.log(s2),
+            "time_at": WHOLE,
+            "time_at beyond": (0 * WHOLE, 0 * WHOLE + 1),
+        }
+
+
+def assert_all_close(got, expected, at, **tolerance):
+    """At the times that `at` selects."""
+
+    def compare(got, expected):
+        np.testing.assert_allclose(got[at], expected[at], **tolerance)
+
+    jax.tree.map(compare, got, expected)
 
 
 @every_schedule
 def test_a_schedule_is_its_formulas(name):
-    for got, expected in zip(
-        methods_of(made(name), INSIDE), formulas_of(name, INSIDE), strict=True
+    got, expected = compiled_values(name), formulas_of(name)
+    assert_all_close(got, expected, INSIDE, rtol=1e-9, atol=1e-12)
+
+
+@every_schedule
+def test_both_ends_of_a_schedule_are_exact(name):
+    """But for the rate of a sigma that is zero, which may be infinite."""
+    got, expected = compiled_values(name), formulas_of(name)
+    got, expected = ({**each, "rates": each["rates"][0]} for each in (got, expected))
+    assert_all_close(got, expected, ENDS, rtol=1e-9, atol=1e-12)
+    for value, formula in zip(got["alpha and sigma"], expected["alpha and sigma"], strict=True):
+        np.testing.assert_array_equal(value[ENDS] == 0, formula[ENDS] == 0)
+
+
+@every_schedule
+def test_what_a_schedule_says_is_of_the_dtype_of_the_time_but_at_least_float32(name):
+    got = compiled_values(name, "float32")
+    assert_all_close(got, formulas_of(name), INSIDE, rtol=3e-5, atol=1e-6)
+    schedule = SCHEDULES[name].make(*SCHEDULES[name].parameters)
+    of_half = jax.eval_shape(values_of, schedule, jnp.asarray(0.5, jnp.bfloat16))
+    for values, dtype in (
+        (compiled_values(name), "float64"),
+        (got, "float32"),
+        (of_half, "float32"),
     ):
-        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves(values)} == {dtype}
 
 
 @every_schedule
-def test_the_time_of_a_ratio_is_the_inverse_of_the_ratio(name):
-    schedule = made(name)
-    times = np.concatenate([[0.0], INSIDE, [1.0]])
-    back = jax.jit(lambda schedule, t: schedule.time_at(schedule.log_snr(t)))(schedule, times)
-    np.testing.assert_allclose(back, times, rtol=1e-9, atol=1e-12)
-    beyond = schedule.time_at(np.array([-np.inf, np.inf]))
-    np.testing.assert_array_equal(beyond, [0.0, 1.0])
+def test_a_schedule_that_is_not_compiled_says_the_same(name):
+    schedule, k = SCHEDULES[name].make(*SCHEDULES[name].parameters), 4
+    alone = values_of(schedule, jnp.asarray(WHOLE[k]))
+    jax.tree.map(
+        lambda alone, batch: np.testing.assert_allclose(alone, batch[k], rtol=1e-12, atol=1e-14),
+        *(alone, compiled_values(name)),
+    )
 
 
-@every_schedule
-def test_both_ends_of_a_schedule_are_exact_and_what_enters_a_velocity_is_finite(name):
-    ends = np.array([0.0, 1.0])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        alpha, sigma, alpha_rate, _, half_variance_rate, _ = formulas_of(name, ends)
-    got = methods_of(made(name), ends)
-    for value, expected in zip(got[:2], (alpha, sigma), strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-12)
-        np.testing.assert_array_equal(value == 0, expected == 0)
-    np.testing.assert_allclose(got[2], alpha_rate, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(got[4], half_variance_rate, rtol=1e-9, atol=1e-12)
-
-
-@every_schedule
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
-def test_what_a_schedule_returns_has_the_dtype_of_the_time_but_at_least_float32(name, dtype):
-    wide = "float64" if dtype == "float64" else "float32"
-    t = jnp.asarray([0.25, 0.5], dtype)
-    for value, expected in zip(
-        methods_of(made(name), t), formulas_of(name, np.array([0.25, 0.5])), strict=True
-    ):
-        assert value.dtype == wide
-        np.testing.assert_allclose(value, expected, rtol=2e-5, atol=1e-6)
-    assert made(name).time_at(t).dtype == wide
-
-
-@every_schedule
-def test_a_schedule_is_the_same_compiled_in_a_batch_and_one_by_one(name):
-    schedule, t = made(name), INSIDE
-    together = jax.jit(jax.vmap(lambda t: methods_of.__wrapped__(schedule, t)))(t)
-    alone = methods_of.__wrapped__(schedule, t[2])
-    for batch, one in zip(together, alone, strict=True):
-        np.testing.assert_allclose(batch[2], one, rtol=1e-12, atol=1e-14)
-
-
-PARAMETERS = [name for name, entry in SCHEDULES.items() if entry.parameters]
-
-
-@pytest.mark.parametrize("kind", of_each_kind(0.0))
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_the_gradient_by_a_parameter_of_a_schedule_is_exact(name, kind):
+@pytest.mark.parametrize("name", [name for name in SCHEDULES if SCHEDULES[name].parameters])
+def test_the_gradient_by_a_parameter_of_a_schedule_is_exact(name):
+    """By numbers of all kinds, compiled, and by a Python float also not compiled."""
     entry, t, weights = SCHEDULES[name], 0.4, np.array([1.0, -2.0, 0.5])
+    numbers = tuple(range(len(entry.parameters)))
 
     def combination(*parameters):
-        alpha, sigma, *_, log_snr = methods_of.__wrapped__(entry.make(*parameters), t)
-        return weights @ jnp.stack([alpha, sigma, log_snr])
+        schedule = entry.make(*parameters)
+        return weights @ jnp.stack([*schedule(t), schedule.log_snr(t)])
 
     def exact(i):
-        parameters = np.array(entry.parameters) + 1e-30j * np.eye(len(entry.parameters))[i]
+        parameters = np.array(entry.parameters) + 1e-30j * np.eye(len(numbers))[i]
         a, s2 = entry.alpha(t, *parameters), entry.variance(t, *parameters)
         return np.imag(weights @ [a, np.sqrt(s2), np.log(a**2 / s2)]) / 1e-30
 
-    parameters = [of_each_kind(value)[kind] for value in entry.parameters]
-    numbers = tuple(range(len(parameters)))
-    derive = jax.grad(combination, numbers)
-    for function in (derive, jax.jit(derive)):
-        expected = [exact(i) for i in numbers]
-        np.testing.assert_allclose(function(*parameters), expected, rtol=1e-9, atol=1e-12)
+    expected, derive = [exact(i) for i in numbers], jax.grad(combination, numbers)
+    np.testing.assert_allclose(derive(*entry.parameters), expected, rtol=1e-9)
+    for kind in of_each_kind(0.0):
+        parameters = [of_each_kind(value)[kind] for value in entry.parameters]
+        np.testing.assert_allclose(jax.jit(derive)(*parameters), expected, rtol=1e-9)
 
 
 # --- what a target keeps --------------------------------------------------------------------------
-
-AT = 0.4
 
 
 @every_target
@@ -937,29 +952,35 @@ def test_a_target_is_what_its_truth_says(name):
     )
 
 
+@functools.cache
+def programs_of(name):
+    """The field of a target as a function of (theta, x), at one time, and its derivative."""
+
+    def value(theta, x):
+        return TARGETS[name].field(theta)(0.4, x, None)
+
+    return value, jax.jit(value), jax.jit(jax.vmap(jax.value_and_grad(value), (None, 0)))
+
+
 @every_target
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_the_field_of_a_target_returns_the_dtype_of_the_state(name, dtype):
-    field = TARGETS[name].field(THETA)
-    got = field(AT, jnp.asarray(0.5, dtype), None)
-    assert got.dtype == dtype
-    expected = field(AT, jnp.asarray(0.5), None)
-    rtol = 2**-8 if dtype == "bfloat16" else 1e-5
-    np.testing.assert_allclose(np.float64(got), expected, rtol=rtol)
+def test_the_field_of_a_target_is_of_the_dtype_of_the_state_compiled_or_not(name):
+    plain, value, _ = programs_of(name)
+    x = jnp.asarray(0.5)
+    expected = value(THETA, x)
+    np.testing.assert_allclose(plain(THETA, x), expected, rtol=1e-12)
+    for dtype, rtol in (("float32", 1e-5), ("bfloat16", 2**-8)):
+        got = value(THETA, x.astype(dtype))
+        assert got.dtype == dtype
+        np.testing.assert_allclose(np.float64(got), expected, rtol=rtol)
 
 
 @every_target
 def test_the_field_of_a_target_has_gradients_by_numbers_of_all_kinds(name):
-    """Eager, and as a compiled batch; by central differences."""
-
-    def value(theta, x):
-        return TARGETS[name].field(theta)(AT, x, None)
-
+    """In a compiled batch; by central differences of the values one by one."""
+    _, value, batch = programs_of(name)
     h, x = 1e-5, jnp.asarray(X0)
     exact = [(value(THETA + h, one) - value(THETA - h, one)) / (2 * h) for one in x]
-    batch = jax.jit(jax.vmap(jax.value_and_grad(value), (None, 0)))
     for theta in of_each_kind(THETA).values():
-        np.testing.assert_allclose(jax.grad(value)(theta, x[0]), exact[0], rtol=1e-7)
         values, gradients = batch(theta, x)
         np.testing.assert_allclose(values, [value(THETA, one) for one in x], rtol=1e-12)
         np.testing.assert_allclose(gradients, exact, rtol=1e-7)

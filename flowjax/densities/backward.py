@@ -61,9 +61,11 @@ def check_arguments(v: Any, init_log_prob: Any, ts: Array, step: Any, order: int
     check_pair(v, step)
     if isinstance(ts, Tracer):
         return
-    if np.any(np.diff(np.asarray(ts)) < 0):
+    # By NumPy, since a part of a JAX array is traced under `jit`, even where the array is known.
+    times = np.asarray(ts)
+    if np.any(np.diff(times) < 0):
         raise ValueError(
             "ts must be the sampler's own grid, which increases, got one that decreases: the "
             "likelihood runs through it backward itself."
         )
-    check_times(ts[::order], v, step, drawn=False)
+    check_times(times[::order], v, step, drawn=False)

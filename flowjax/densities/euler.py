@@ -109,8 +109,9 @@ class _InverseEuler(eqx.Module):
 
         y, jacobian, found = root(residual, end, self.eps)
         sign, log_determinant = jnp.linalg.slogdet(jacobian)
-        rounding = self.eps * (1 + norm(jacobian)) * inverse_norm(jacobian)
-        regular = (sign > 0) & (rounding < 0.1)
+        of_field = self.eps * norm(jacobian - jnp.eye(end.size, dtype=dtype))
+        rounding = jnp.finfo(dtype).eps * (1 + norm(jacobian)) + of_field
+        regular = (sign > 0) & (rounding * inverse_norm(jacobian) < 0.1)
         # As a factor, NaN reaches the gradient too.
         valid = jnp.where(found & regular, 1.0, jnp.nan).astype(dtype)
         return like(valid * y, x), valid * (log_volume - log_determinant)

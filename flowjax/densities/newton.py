@@ -24,7 +24,7 @@ def root(residual: Callable, start: Array, eps: float) -> tuple[Array, Array, Ar
     Args:
         residual: ``y -> r`` of shape (d,), the difference of numbers as large as y and start.
         start: where to begin, (d,).
-        eps: the relative rounding of the residual's terms.
+        eps: the relative rounding of the function in it, which may be more than that of y.
     """
 
     def tangent_solve(linear: Callable, b: Array) -> Array:
@@ -74,7 +74,7 @@ def _search(residual: Callable, start: Array, eps: float) -> Array:
         value, jacobian = _value_and_jacobian(residual, y)
         distance = norm(value)
         stagnant = at.small & ~(distance < at.distance / 2)
-        finished = stagnant | (distance <= 2 * eps * (norm(y) + norm(start)))
+        finished = stagnant | (distance <= 2 * jnp.finfo(y.dtype).eps * (norm(y) + norm(start)))
         small = distance <= _small(jacobian, y, start, eps)
         better = distance <= (1 - at.part / 4) * at.distance
         step, longer = jnp.linalg.solve(jacobian, value), jnp.minimum(2 * at.part, 1)

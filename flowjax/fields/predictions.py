@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,7 +88,7 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     if source == target:
         return value
     path = path_at(schedule, t, widest(x))
-    _refuse_what_is_not_determined(t, x, schedule, source, target)
+    _refuse_what_is_not_determined(t, schedule, source, target)
     return on_leaves(functools.partial(_converted, source, target), path, x, value)
 
 
@@ -196,28 +197,25 @@ def check_name(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(PREDICTIONS)}, got {value!r}.")
 
 
-def _refuse_what_is_not_determined(
-    t: Any, x: State, schedule: Any, source: str, target: str
-) -> None:
+def _refuse_what_is_not_determined(t: Any, schedule: Any, source: str, target: str) -> None:
     """The table of `convert`, where the time and the schedule can be looked at."""
     if isinstance(t, Tracer):
         return
     if not 0 <= float(t) <= 1:
         raise ValueError(f"t must lie within [0, 1], 0 is noise and 1 is data, got {t}.")
-    missing = _what_is_missing(t, widest(x), schedule, source, target)
+    missing = missing_at(float(t), schedule, source, target) if float(t) in (0, 1) else ""
     if missing:
         raise ValueError(
-            f"the {target} is not determined by the {source} and x at t = {float(t)}, where "
+            f"the {target} is not determined by the {source} and x at t = {float(t):g}, where "
             f"{missing}; take a time inside the schedule."
         )
 
 
 def missing_at(t: float, schedule: Any, source: str, target: str) -> str:
-    """What the target lacks at an end, looked up where the schedule's numbers have values."""
+    """Why the target is not determined at an end, t = 0 or 1; empty if it is, or one is traced."""
     schedule = jax.tree.map(_plain, schedule)
     plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
-    find = _remembered if plain else _what_is_missing
-    return find(t, jnp.float32, schedule, source, target)
+    return (_remembered if plain else _what_is_missing)(t, schedule, source, target)
 
 
 def _plain(leaf: Any) -> Any:
@@ -226,16 +224,17 @@ def _plain(leaf: Any) -> Any:
     return float(leaf) if is_array and not isinstance(leaf, Tracer) and leaf.shape == () else leaf
 
 
-def _what_is_missing(t: Any, dtype: Any, schedule: Any, source: str, target: str) -> str:
-    """Why the target is not determined at t; empty if it is, or a value is traced."""
-    if source == target:
-        return ""
+def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
+    # As arguments, so that other numbers compile nothing.
+    schedule = jax.tree.map(
+        lambda leaf: np.asarray(leaf) if isinstance(leaf, float) else leaf, schedule
+    )
 
     def values() -> tuple[Array, ...]:
-        path = path_at(schedule, t, dtype)
-        return (*path, _weights(source, target, path)[2])
+        path = _path_at(schedule, np.float32(t))
+        return (*path, _scale(source, target, path))
 
-    known = _check.concrete(values)
+    known = None if source == target else _check.concrete(values)
     if known is None or not math.isnan(known[-1]):
         return ""
     alpha, sigma, _, alpha_rate, _, half_variance_rate, _ = map(float, known)
@@ -248,10 +247,18 @@ def _what_is_missing(t: Any, dtype: Any, schedule: Any, source: str, target: str
         return "sigma = 0 and sigma' is infinite" if target == "velocity" else "sigma = 0"
     if alpha == 0 and math.isnan(alpha_rate):
         return "alpha = 0 and alpha' is not known"
-    if alpha == 0:
-        return "alpha = alpha' = 0" if source == "velocity" else "alpha = 0"
-    return "alpha, sigma or their rates do not tell it"
+    return "alpha = alpha' = 0" if source == "velocity" else "alpha = 0"
 
 
 # A solve of few steps takes less time than to look at a schedule at one time.
 _remembered = functools.lru_cache(maxsize=128)(_what_is_missing)
+
+
+@eqx.filter_jit
+def _path_at(schedule: Any, t: Any) -> PathPoint:
+    return path_at(schedule, t, jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _scale(source: str, target: str, path: PathPoint) -> Array:
+    return _weights(source, target, path)[2]

@@ -88,17 +88,20 @@ def edm_heun(
 def _edm_heun(
     field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = None
 ) -> State:
-    """The step of `edm_heun` without churn: lines 4 to 8 of Algorithm 1."""
+    """The step of `edm_heun` without churn: Algorithm 1."""
     i = interval(field.schedule, t0, t1, x)
+    # Lines 4 and 5.
     data, noise = field.data_and_noise(t0, x, args)
     x1 = weighted(x, (i.a1, data), (i.s1, noise))
     half = (i.s1 - quotient(i.a1 * i.s0, i.a0)) / 2
 
     def corrected(x1: State) -> State:
+        # Lines 7 and 8.
         _, noise1 = field.data_and_noise(t1, x1, args)
         return plus(x1, (half, noise1), (-half, noise))
 
-    # A branch, not a choice between two results: where it is not taken the field is not called.
+    # Line 6. A branch, not a choice between two results: where it is not taken the field is not
+    # called.
     return jax.lax.cond((i.a0 > 0) & (i.s1 > 0), corrected, lambda x1: x1, x1)
 
 
@@ -119,19 +122,17 @@ class _ChurnedEDMHeun(eqx.Module):
         t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
         start = path_at(schedule, t0, t0.dtype)
         level = quotient(start.sigma, start.alpha)
-        raised = (start.alpha > 0) & (start.sigma > 0)
-        raised &= (self.s_tmin <= level) & (level <= self.s_tmax)
         # A step of no length has no noise to add either.
-        raised &= t1 > t0
+        raised = (start.alpha > 0) & (start.sigma > 0) & (t1 > t0)
+        raised &= (self.s_tmin <= level) & (level <= self.s_tmax)
+        # Line 5: the time of the level that is (1 + gamma) times as high.
         log_snr = jnp.where(raised, schedule.log_snr(jnp.where(raised, t0, 0.5)), 0)
         raised_time = schedule.time_at(log_snr - 2 * math.log1p(self.gamma))
         t_hat = jnp.where(raised, jnp.minimum(raised_time, t0), t0)
-
-        # Line 6 in the state's own scale, with e^{-h} = sigma_0 / sigma_hat from t_hat to t0.
+        # Lines 4 and 6 in the state's own scale, with e^{-h} = sigma_0 / sigma_hat.
         i = interval(schedule, t_hat, t0, x)
-        kept = jnp.where(raised, i.decay, 1)
-        scale = jnp.where(raised, quotient(i.a0, start.alpha), 1)
-        fresh = self.s_noise * noise_weight((1 - kept) * (1 + kept), t0, t1)
+        scale = jnp.where(i.a1 > 0, quotient(i.a0, i.a1), 1)
+        fresh = self.s_noise * noise_weight((1 - i.decay) * (1 + i.decay), t0, t1)
         x_hat = weighted(x, (scale, x), (i.s0 * fresh, dw))
         return _edm_heun(field, t_hat, t1, x_hat, args)
 

@@ -83,7 +83,7 @@ def ancestral(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: 
     Args:
         field: a `Velocity`.
         t0: start of the step, in [0, 1].
-        t1: end of the step, in [0, 1].
+        t1: end of the step, in [0, 1], not before t0.
         x: state at t0.
         args: passed on to the model.
         dw: Brownian increment over the step.
@@ -113,6 +113,7 @@ def ancestral(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: 
     """
     i = interval(field.schedule, t0, t1, x)
     data, noise = field.data_and_noise(t0, x, args)
+    # Line 4 of Algorithm 2.
     fresh = noise_weight((1 - i.decay) * (1 + i.decay), t0, t1)
     return weighted(x, (i.a1, data), (i.s1 * i.decay, noise), (i.s1 * fresh, dw))
 

@@ -1,5 +1,6 @@
 """Brownian motion named by a key: a path is a pure function of (key, step, element)."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import as_precise, check_times
-from flowjax.solver.noise import Words, normal_pairs, scaled, threefry2x32, whole_vectors
+from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
@@ -26,7 +27,9 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
 
     independent over steps, elements and leaves. These are exactly the increments that
     ``solve(..., key=key)`` uses. Increment i of element j is a function of (key, i, j) alone,
-    bit for bit: no batch, compilation, rematerialisation or device layout changes it.
+    bit for bit: no batch, compilation, rematerialisation or device layout changes it. (On a
+    processor without fused multiply-add, with XLA's fast math or at its optimisation level 0, the
+    last bits of some increments are others.)
 
     Args:
         key: one JAX key, typed or old style, of any implementation (typed and old keys with the
@@ -134,39 +137,50 @@ def path_key(key: KeyArray) -> Words:
     """The key of the path: the caller's key words, enciphered under a counter of flowjax's own."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     words = (jax.random.key_data(key) if typed else jnp.asarray(key)).reshape(-1)
+    words = opaque(words)
     path = (words[0], words[1])
     # Implementations with longer keys (rbg: four words) chain the rest through the cipher.
-    for i in range(2, words.size, 2):
+    for i in range(2, len(words), 2):
         path = threefry2x32(path, (words[i], words[i + 1]))
     return threefry2x32(path, (jnp.uint32(_DOMAIN[0]), jnp.uint32(_DOMAIN[1])))
 
 
 class Drawn(NamedTuple):
-    """Standard normals of consecutive pairs of steps: flat complex arrays, one a leaf, or more."""
+    """Standard normals of consecutive pairs of steps: flat complex arrays, one a run of leaves."""
 
     first_pair: Array
-    leaves: list[Array]
+    runs: list[Array]
 
 
 def draw(path: Words, first_step: Array, steps: int, like: StateLike, from_even: bool) -> Drawn:
     """The standard normals of `steps` steps from `first_step` on.
 
     They come in pairs, of steps 2i and 2i + 1. Where the first step is not known to be even, the
-    steps may take one pair more.
+    steps may take one pair more. Elements are numbered through all leaves; those of consecutive
+    leaves of one precision are drawn at once, which compiles once.
     """
-    leaves = jax.tree.leaves(like)
+    runs = _runs(like)
     pairs = -(-steps // 2) if from_even else steps // 2 + 1
-    if pairs * sum(leaf.size for leaf in leaves) >= 2**31:
+    count = pairs * sum(size for _, size, _ in runs)
+    if isinstance(count, int) and count >= 2**31:
         raise ValueError(f"at most 2^32 normals can be drawn at once, got {steps} steps of them.")
     first_pair = first_step // jnp.uint32(2)
     drawn, first_element = [], 0
-    for leaf in leaves:
-        size = jnp.uint32(max(leaf.size, 1))
-        index = jax.lax.iota(jnp.uint32, whole_vectors(pairs * leaf.size))
-        pair, element = first_pair + index // size, jnp.uint32(first_element) + index % size
-        drawn.append(normal_pairs(path, pair, element, computing_dtype(leaf.dtype)))
-        first_element += leaf.size
+    for dtype, size, _ in runs:
+        row = jnp.uint32(max(size, 1))
+        index = jax.lax.iota(jnp.uint32, whole_vectors(pairs * size))
+        pair, element = first_pair + index // row, jnp.uint32(first_element) + index % row
+        drawn.append(normal_pairs(path, pair, element, dtype))
+        first_element += size
     return Drawn(first_pair, drawn)
+
+
+def _runs(like: StateLike) -> list[tuple[Any, Any, list[Any]]]:
+    """Consecutive leaves that are computed in one dtype: that, their size in all, the leaves."""
+    leaves = jax.tree.leaves(like)
+    groups = itertools.groupby(leaves, lambda leaf: computing_dtype(leaf.dtype))
+    runs = [(dtype, list(run)) for dtype, run in groups]
+    return [(dtype, sum(leaf.size for leaf in run), run) for dtype, run in runs]
 
 
 def root_of_step(t0: Array, t1: Array) -> Array:
@@ -179,13 +193,15 @@ def root_of_step(t0: Array, t1: Array) -> Array:
 def increment(drawn: Drawn, step: Array, root: Array, like: StateLike) -> State:
     """The increment of step number `step`, of standard deviation `root`, from what was drawn."""
     row, odd = step // jnp.uint32(2) - drawn.first_pair, step % jnp.uint32(2) == 1
-    leaves, structure = jax.tree.flatten(like)
     dw = []
-    for pairs, leaf in zip(drawn.leaves, leaves, strict=True):
-        own = jax.lax.dynamic_slice(pairs, (row * jnp.uint32(leaf.size),), (leaf.size,))
-        z = jnp.where(odd, jnp.imag(own), jnp.real(own)).reshape(leaf.shape)
-        dw.append(scaled(root.astype(z.dtype), z).astype(leaf.dtype))
-    return jax.tree.unflatten(structure, dw)
+    for pairs, (dtype, size, leaves) in zip(drawn.runs, _runs(like), strict=True):
+        start = row * jnp.uint32(size)
+        for leaf in leaves:
+            own = jax.lax.dynamic_slice(pairs, (start,), (leaf.size,))
+            z = jnp.where(odd, jnp.imag(own), jnp.real(own)).reshape(leaf.shape)
+            dw.append(scaled(root.astype(dtype), z).astype(leaf.dtype))
+            start = start + jnp.uint32(leaf.size)
+    return jax.tree.unflatten(jax.tree.structure(like), dw)
 
 
 def _increments(static: Static, arrays: list[Array]) -> State:

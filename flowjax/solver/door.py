@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from flowjax import _check
-from flowjax._numerics import computing_dtype, widest
+from flowjax._numerics import narrow, wide, widest
 from flowjax._types import Domain, State
 from flowjax.solver.compiled import Number
 from flowjax.solver.sde import SDE
@@ -247,7 +247,7 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     increments = problem.increments
     if increments is not None:
-        increments = _increments_of(increments, x0, ts.shape[0] - 1)
+        increments = _check.alike(increments, x0, "increments", steps=(ts.shape[0] - 1,))
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
 
 
@@ -274,19 +274,6 @@ def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:
         raise ValueError(f"{given} was given, but this ODE step draws no noise: leave it out.")
     if key is not None:
         _check.single_key(key)
-
-
-def _increments_of(increments: PyTree, x: PyTree, steps: int) -> PyTree[Array]:
-    """Brownian increments as arrays: leaves of shape (steps, *leaf.shape), the state's dtypes."""
-    for name, got, want in _check.paired(increments, x, "increments"):
-        shape = (steps, *want.shape)
-        if jnp.shape(got) != shape or jnp.result_type(got) != want.dtype:
-            raise ValueError(
-                f"{name} must have shape {shape} and dtype {want.dtype} (one increment for each "
-                f"of the {steps} steps), got shape {jnp.shape(got)} and dtype "
-                f"{jnp.result_type(got)}."
-            )
-    return jax.tree.map(jnp.asarray, increments)
 
 
 # --- what a field and a step return ---------------------------------------------------------------
@@ -338,16 +325,6 @@ class _Checked(eqx.Module):
         return getattr(self._field, name)
 
 
-def wide(x: State) -> State:
-    """The state in the dtypes that it is computed in."""
-    return jax.tree.map(lambda leaf: leaf.astype(computing_dtype(leaf.dtype)), x)
-
-
-def narrow(x: State, like: State) -> State:
-    """The state in the dtypes of another."""
-    return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, like)
-
-
 def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
     """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
     one_scalar = _check.is_leaf(out) and jnp.shape(out) == ()
@@ -360,18 +337,6 @@ def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
                 f"{jnp.result_type(got)}."
             )
     return out
-
-
-def next_state(out: PyTree, x: PyTree) -> PyTree[Array]:
-    """A step's output in the state's dtypes, refused if its structure or shapes differ."""
-    name = "step output"
-    for leaf_name, got, want in _check.paired(out, x, name):
-        if jnp.shape(got) != want.shape or not _check.is_floating(got):
-            raise ValueError(
-                f"{leaf_name} must be real and have shape {want.shape} like the state, "
-                f"got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
-            )
-    return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 
 
 def as_memory(memory: PyTree, before: PyTree = None) -> PyTree[Array]:

@@ -23,7 +23,8 @@ of (key, i, element) and nothing else. It takes three parts:
    product and a sum to one rounding in one place and not in another. So they are written out
    here; every sum has one product at most, which leaves one way to contract it; and the last
    operation on a normal, and on a scaled one, is the choice of its sign, through which no
-   product can be contracted into what the caller adds it to.
+   product can be contracted into what the caller adds it to. Where a compiler contracts nothing
+   (no fused multiply-add, optimisation level 0) the last bits are others.
 
 A pair is the real and the imaginary part of one complex number. XLA on CPU repeats what two
 results have in common for each of them, which for two arrays would be all of the cipher; a complex
@@ -185,18 +186,29 @@ def _joined(upper: Word, lower: Word) -> Array:
     return (upper.astype(jnp.uint64) << jnp.uint64(32)) | lower.astype(jnp.uint64)
 
 
-def whole_vectors(count: int) -> int:
+def opaque(words: UInt32[Array, " words"]) -> UInt32[Array, " words"]:
+    """The same words, which the compiler does not know even where they are constants.
+
+    LLVM unrolls a loop over few normals, and what it knows it computes itself, without contracting
+    a product and a sum as its code does. XLA hands scalar constants to LLVM, and so it does an
+    arithmetic progression, as any two words are; another array it keeps in memory.
+    """
+    padded = jax.lax.optimization_barrier(jax.lax.pad(words, jnp.uint32(0x666C6F77), [(0, 2, 0)]))
+    return padded[: words.size]
+
+
+def whole_vectors(count: Any) -> Any:
     """How many normals to draw at once where `count` are needed.
 
     The next multiple of 8, or of 16 from 512 on, where LLVM unrolls more. What is left over from
     whole vectors goes through a second, scalar loop: it takes 5 to 60 percent of the time of a
     block of few steps under `vmap`, and its cipher four times as long to compile as all the rest.
     """
-    unit = 8 if count < 512 else 16
+    unit = 8 if isinstance(count, int) and count < 512 else 16
     return -(-count // unit) * unit
 
 
-def block_length(shapes: list[tuple[int, ...]], steps: int) -> int:
+def block_length(shapes: list[tuple[Any, ...]], steps: int) -> int:
     """For how many steps to draw at once a state of leaves of these shapes: 4 to 256, or all.
 
     Measured on CPU: some thousand pairs hide what a block costs by itself, more than 64
@@ -204,5 +216,6 @@ def block_length(shapes: list[tuple[int, ...]], steps: int) -> int:
     half as fast as one of two to five.
     """
     size = max(1, sum(math.prod(shape) for shape in shapes))
-    pairs = min(max(8192 // size, 3), 64)
+    # Of a symbolic size (`jax.export`), which may be large, the fewest.
+    pairs = min(max(8192 // size, 3), 64) if isinstance(size, int) else 3
     return min(2 * length_near(pairs, -(-steps // 2)), steps)

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from flowjax import _check
+from flowjax._numerics import narrow, wide
 from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import Problem, admit, as_memory, checked, narrow, validate, wide
+from flowjax.solver.door import Problem, admit, as_memory, checked, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
 from flowjax.solver.sde import SDE

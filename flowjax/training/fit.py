@@ -110,7 +110,7 @@ def fit(
         for i in range(steps):
             pass_number, batch_number = divmod(i, batches_per_pass)
             if batch_number == 0:
-                order = _random_order(jax.random.fold_in(order_key, pass_number), count)
+                order = jax.random.permutation(jax.random.fold_in(order_key, pass_number), count)
             model, optimizer_state, value = _update(
                 model,
                 optimizer_state,
@@ -157,11 +157,6 @@ def _update(
         gradient, optimizer_state, eqx.filter(model, eqx.is_inexact_array)
     )
     return eqx.apply_updates(model, updates), optimizer_state, value
-
-
-@eqx.filter_jit
-def _random_order(key: Array, count: int) -> Array:
-    return jax.random.permutation(key, count)
 
 
 def _samples(data: Any) -> tuple[Any, int]:

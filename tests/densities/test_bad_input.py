@@ -84,6 +84,8 @@ def call(density, change):
         ({"init_log_prob": lambda x: None}, TypeError, "real floating scalar, got None"),
         ({"init_log_prob": lambda x: (x[0],)}, TypeError, "real floating scalar, got .f32"),
         ({"ts": np.array([1.0, 0.5, 0.0])}, ValueError, "ts must be the sampler's own grid"),
+        ({"ts": None}, TypeError, "ts must be a grid of times.*got None"),
+        ({"ts": 20}, TypeError, r"write fj.uniform_grid\(20\)"),
         ({"ts": np.array([1.0])}, ValueError, "ts must be a 1-D floating array"),
         ({"x": jnp.arange(2)}, TypeError, "x must be a real floating array, got dtype int32"),
         ({"x": None}, ValueError, "x must hold at least one array"),
@@ -155,3 +157,37 @@ def test_a_grid_in_halves_that_decreases_is_refused_under_jit_too(density):
     ts = jnp.array([1.0, 0.5, 0.0], jnp.bfloat16)
     with pytest.raises(ValueError, match="ts must be the sampler's own grid"):
         jax.jit(lambda x: density(x, lambda t, x, args: -x, normal_log_prob, ts))(jnp.ones(2))
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("ts", [fj.uniform_grid(4), np.linspace(0.0, 1.0, 5)])
+@pytest.mark.parametrize("under", [lambda f: f, jax.jit, jax.grad])
+def test_times_where_the_velocity_is_not_determined_are_refused(density, ts, under):
+    v = fj.velocity(lambda t, x, args: -x, fj.CondOT(), "noise")
+    call = under(lambda x: density(x, v, normal_log_prob, ts))
+    with pytest.raises(ValueError, match=r"at t = 0.*start the grid later"):
+        call(jnp.ones(2))
+
+
+def test_the_end_is_refused_only_to_the_density_that_looks_there():
+    v = fj.velocity(lambda t, x, args: -x, fj.SquareRoot(), "data")
+    with pytest.raises(ValueError, match=r"at t = 1.*end the grid earlier"):
+        call(fj.log_likelihood, {"v": v})
+    call(fj.euler_log_likelihood, {"v": v})
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        (lambda v: fj.with_noise(v, 0.5).drift, "v must be a velocity.*got a field of the drift"),
+        (lambda v: fj.with_noise(v, 0.5), "v must be a velocity.*got an SDE"),
+        (lambda v: fj.Gaussian(0.0, 1.0).marginal_score(v.schedule), "got a field of the score"),
+        (lambda v: fj.precondition(v.model, v.schedule), "got a field of the data"),
+    ],
+)
+def test_what_is_made_of_a_velocity_and_is_none_is_refused(density, field, words):
+    v = fj.velocity(lambda t, x, args: -x, fj.CondOT())
+    with pytest.raises(TypeError, match=words):
+        call(density, {"v": field(v)})

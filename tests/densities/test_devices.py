@@ -28,15 +28,14 @@ def of_batch(xs):
 xs = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
 want = jax.jit(of_batch)(xs)
 split = PartitionSpec("samples")
-for axis_type in (AxisType.Auto, AxisType.Explicit):
+by_hand = jax.shard_map(of_batch, in_specs=split, out_specs=split)
+for axis_type, call in ((AxisType.Explicit, of_batch), (AxisType.Auto, by_hand)):
     mesh = jax.make_mesh((4,), ("samples",), axis_types=(axis_type,))
     with jax.set_mesh(mesh):
-        parts = jax.device_put(xs, NamedSharding(mesh, split))
-        for call in (of_batch, jax.shard_map(of_batch, in_specs=split, out_specs=split)):
-            got = jax.jit(call)(parts)
-            for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-                # All numbers are of order one: a few roundings.
-                np.testing.assert_allclose(np.asarray(a), b, rtol=2e-6, atol=2e-6)
+        got = jax.jit(call)(jax.device_put(xs, NamedSharding(mesh, split)))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        # All numbers are of order one: a few roundings.
+        np.testing.assert_allclose(np.asarray(a), b, rtol=2e-6, atol=2e-6)
 print("done")
 """
 

@@ -114,6 +114,25 @@ def test_without_an_inverse_the_density_and_its_gradient_are_nan(why, coefficien
         assert float(slopes[1]) == pytest.approx((-y - 2 / 3) / 3, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_step_of_a_field_in_half_precision_is_inverted_to_its_own_rounding(dtype):
+    """Not only to the point where a step of the sampler is as small as that rounding."""
+    weight, ts = jnp.asarray(3 * A, jnp.float32), fj.uniform_grid(50)
+
+    def field(t, x, args):
+        return jnp.tanh(weight @ x.astype(jnp.float32) + t).astype(x.dtype)
+
+    def log_prob(x):
+        return normal_log_prob(x.astype(jnp.float32))
+
+    xs = jnp.asarray(X + np.linspace(-1, 1, 9)[:, None], dtype)
+    density = jax.jit(jax.vmap(density_of("euler", field, ts, log_prob)))
+    half, full = density(xs), density(xs.astype(jnp.float32))
+    # The path of unit length is off by half a rounding of the field's values, at most 1; the
+    # log density by some multiple of that.
+    np.testing.assert_allclose(half, full, rtol=0, atol=8 * float(jnp.finfo(dtype).eps))
+
+
 def test_the_field_to_be_inverted_is_evaluated_in_full_precision():
     """On accelerators whose default is to round the factors of a product, Newton would stall."""
     seen = []

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 
 import flowjax as fj
+from flowjax.fields.predictions import missing_at
 from flowjax.schedules.point import path_at
 from tests.samplers.schedules import OneOf
+from tests.schedules.own_schedules import OWN, made
 from tests.schedules.schedule_oracles import (
     PREDICTIONS,
     SCHEDULES,
     OwnTrigonometric,
+    Point,
     coefficients,
     complex_step,
     determined,
@@ -416,6 +419,45 @@ def test_a_schedule_of_ones_own_converts_alike(x64):
         )
         error = np.abs(np.asarray(got) - np.asarray(expected))
         assert np.all(error <= 16 * rounding(point, source, target, x, value))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sigma the root of a difference",
+        "variance a difference",
+        "alpha the root of a difference",
+        "improved DDPM by its variance",
+    ],
+)
+def test_under_a_schedule_of_ones_own_an_end_converts_right_or_not_at_all(name):
+    """What is determined by the true numbers is that, or refused where a rate is not known."""
+    schedule, ends, not_known = made(name), *OWN[name][1:]
+
+    @jax.jit
+    def compute(t, x, values):
+        once = Remembering(schedule, {})
+        return [
+            fj.convert(values[PREDICTIONS.index(source)], t, x, once, source=source, target=target)
+            for source, target in PAIRS
+        ]
+
+    for t, numbers in zip((0.0, 1.0), ends, strict=True):
+        alpha, sigma, alpha_rate, _, half_variance_rate = numbers
+        point = Point(alpha, sigma**2, alpha_rate, half_variance_rate)
+        of, unknown = rows(point), np.random.default_rng().normal(size=2)
+        x, values = of["x"] @ unknown, np.array([of[p] @ unknown for p in PREDICTIONS])
+        for (source, target), got in zip(PAIRS, compute(t, x, values), strict=True):
+            refused = missing_at(t, schedule, source, target) != ""
+            assert refused == np.isnan(got), (t, source, target, got)
+            if refused:
+                rate_not_known = any(one.startswith(("start", "end")[int(t)]) for one in not_known)
+                assert rate_not_known or not determined(point, source, target), (t, source, target)
+            else:
+                assert determined(point, source, target), (t, source, target)
+                expected = values[PREDICTIONS.index(target)]
+                size = max(1, abs(x), *np.abs(values))
+                assert abs(got - expected) <= 1e-4 * size, (t, source, target, got, expected)
 
 
 def test_each_leaf_is_converted_in_its_own_dtype(x64):

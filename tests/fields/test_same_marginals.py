@@ -98,7 +98,10 @@ def values_of(name, times, xs):
 
 @every_schedule
 def test_drift_and_diffusion_are_the_closed_forms(name, x64):
-    """At both ends too. Polynomial at t = 0 has a score that its velocity alone does not tell."""
+    """At both ends too, or NaN where there is noise and no score.
+
+    Polynomial at t = 0 has a score that its velocity alone does not tell.
+    """
     _, formulas = SCHEDULES[name]
     xs = np.array([-0.3, 1.1])
 
@@ -111,11 +114,31 @@ def test_drift_and_diffusion_are_the_closed_forms(name, x64):
             # The roundings of u and x are carried into the score, through its denominator.
             p = formulas(t)
             denominator = p.a_rate * p.s2 - p.a * p.r
+            if p.s2 == denominator == 0 and g > 0:
+                assert np.all(np.isnan(drift[i, j]))
+                continue
             gain = g**2 / denominator if denominator != 0 else 0
             size = max(1, abs(slope), abs(constant)) * (1 + gain)
             np.testing.assert_allclose(
                 drift[i, j] / size, (slope * xs + constant) / size, atol=1e-12
             )
+
+
+@pytest.mark.parametrize("schedule", [fj.CondOT(), fj.VariancePreserving()])
+def test_where_there_is_no_noise_a_score_that_is_not_determined_has_no_part_in_the_gradient(
+    schedule, x64
+):
+    """Of a step that calls the drift at t = 1, traced: as the one of the flow itself."""
+    v = fj.Gaussian(jnp.array([0.5]), 0.7).velocity(schedule)
+    sde = fj.with_noise(v, 0.5, noise_until=0.9)
+
+    def slopes(field):
+        return jax.jit(jax.jacrev(lambda t, x: field(t, x, None), argnums=(0, 1)))(
+            1.0, jnp.array([0.3])
+        )
+
+    for got, expected in zip(slopes(sde.drift), slopes(v), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 # --- moments --------------------------------------------------------------------------------------

@@ -87,29 +87,25 @@ def affine_maps(model):
 
 
 def test_a_new_model_is_drawn_as_equinox_draws_and_each_part_apart():
-    """Uniform within 1 / sqrt(inputs). With 13 laws and 28 pairs, a false alarm in 2e-5 of keys."""
+    """Uniform within 1 / sqrt(inputs). With 9 laws and 28 pairs, a false alarm in 2e-5 of keys."""
     model = MLP((40,), 64, 2, 500, key=jax.random.key(0))
+    theirs = eqx.nn.Linear(40, 64, key=jax.random.key(1))
     drawn = []
-    for ours in affine_maps(model):
-        outputs, inputs = ours.weight.shape
-        theirs = eqx.nn.Linear(inputs, outputs, key=jax.random.key(1))
-        both = [
-            np.concatenate([layer.weight.ravel(), layer.bias]) * np.sqrt(inputs)
-            for layer in (ours, theirs)
-        ]
-        for values in both:
-            assert stats.kstest(values, stats.uniform(-1, 2).cdf).pvalue > FIVE_SIGMA
-        drawn.append(both[0][:2000])
+    for layer in (*affine_maps(model), theirs):
+        values = np.concatenate([layer.weight.ravel(), layer.bias]) * layer.weight.shape[1] ** 0.5
+        assert stats.kstest(values, stats.uniform(-1, 2).cdf).pvalue > FIVE_SIGMA
+        drawn.append(values[:2000])
     labels = np.ravel(model.label_table)
     assert stats.kstest(labels, stats.norm.cdf).pvalue > FIVE_SIGMA
-    correlations = np.corrcoef([*drawn, labels[:2000]]) - np.eye(len(drawn) + 1)
+    drawn[-1] = labels[:2000]
+    correlations = np.corrcoef(drawn) - np.eye(len(drawn))
     assert np.abs(correlations).max() < 5 / np.sqrt(2000)
     for block in model.blocks:
         assert not np.any(block.second.weight)
         assert not np.any(block.second.bias)
 
 
-def test_a_new_model_is_a_function_of_its_key_alone(dtype):
+def test_a_new_model_is_a_function_of_its_key_alone(x64):
     def new(key):
         return MLP((2,), 8, 2, 3, key=key)
 
@@ -117,7 +113,7 @@ def test_a_new_model_is_a_function_of_its_key_alone(dtype):
     together = jax.tree.leaves(jax.vmap(new)(keys))
     for i, key in enumerate(keys):
         for a, b in zip(jax.tree.leaves(new(key)), together, strict=True):
-            assert a.dtype == dtype
+            assert a.dtype == jnp.float64, "JAX's default"
             np.testing.assert_array_equal(a, b[i])
     # One draw for the weights of all shapes and one for the labels: each shape's own would have
     # to be compiled.
@@ -177,7 +173,7 @@ def test_an_array_label_out_of_range_gives_nan(model, label):
         (None, TypeError, "from 0 to 4 .model.null, for no label., got None"),
         (1.0, TypeError, "got 1.0"),
         ("one", TypeError, "got 'one'"),
-        (np.float32(1), TypeError, "got np.float32"),
+        (np.float32(1), TypeError, "for no label., got .*32"),
         (jnp.ones(()), TypeError, "got f32"),
         (True, TypeError, "got True"),
         (jnp.asarray(True), TypeError, "got bool"),

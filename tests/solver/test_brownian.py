@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -132,6 +133,28 @@ def test_a_path_is_the_same_inside_another_compiled_program(dtype):
     key = key_of("compiled")
     program = jax.jit(lambda key: jnp.sort(increments(key, 7, dtype), axis=0)[::-1])
     assert_same_bits(program(key), np.sort(increments(key, 7, dtype), axis=0)[::-1])
+
+
+def test_a_path_is_the_same_where_its_key_is_a_constant_of_the_program(dtype):
+    """What is constant a compiler may compute itself, without the contractions of its own code."""
+    keys, words = keys_of("constant", 4), key_words("constant", 4)
+    sde = SDE(lambda t, x, args: -x, lambda t, x, args: 0.5)
+    splits = jax.vmap(lambda key: increments(key, 3, dtype))
+
+    def draws(key):
+        return increments(key, 3, dtype), increments(key, 1, dtype, ts=FINE)
+
+    def solved(key):
+        return solve(sde, jnp.ones(3, dtype), TIMES, key=key)
+
+    @jax.jit
+    def program():
+        made = jax.random.wrap_key_data(jnp.asarray(words[1]))
+        constant = [keys[0], made, words[2], keys[3]]
+        return [draws(key) for key in constant], solved(made), splits(jax.random.split(made, 3))
+
+    expected = [draws(key) for key in keys], solved(keys[1]), splits(jax.random.split(keys[1], 3))
+    assert_same_bits(program(), expected)
 
 
 def test_a_path_is_the_same_to_rounding_when_nothing_is_compiled():
@@ -555,6 +578,52 @@ def test_a_solve_on_coarsened_increments_follows_the_path_of_the_fine_one(x64):
     fine = solve(BROWNIAN_MOTION, jnp.zeros(5), ts, key=key_of("refined"))
     coarse = solve(BROWNIAN_MOTION, jnp.zeros(5), ts[::8], increments=coarsen(dw, 8))
     np.testing.assert_allclose(coarse, fine, rtol=1e-12, atol=1e-14)
+
+
+class Pair(NamedTuple):
+    """A pytree node of one's own."""
+
+    first: Any
+    second: Any
+
+
+def test_the_elements_of_all_leaves_are_counted_in_turn_whatever_their_dtypes(x64):
+    dtypes = {"a": "float32", "b": "bfloat16", "c": "float64", "d": "float32"}
+    shapes = {"a": (3,), "b": (2, 2), "c": (5,), "d": ()}
+    like = {name: jax.ShapeDtypeStruct(shapes[name], dtypes[name]) for name in shapes}
+    got = brownian_increments(key_of("leaves"), TIMES, like)
+    flat = {name: increments(key_of("leaves"), 13, name) for name in ("float32", "float64")}
+    first = 0
+    for name, leaf in like.items():
+        computed = flat["float64" if name == "c" else "float32"][:, first : first + leaf.size]
+        assert_same_bits(got[name], computed.astype(leaf.dtype).reshape(STEPS, *leaf.shape))
+        first += leaf.size
+
+
+def test_leaves_without_elements_and_nodes_of_any_kind_go_through_every_function():
+    bare = [jnp.zeros(3), jnp.zeros(())]
+    like = Pair({"none": None, "empty": jnp.zeros((0, 2)), "x": bare[0]}, (bare[1], jnp.zeros(0)))
+
+    def filled(x, y):
+        steps = x.shape[:-1]
+        empty = jnp.zeros((*steps, 0, 2)), jnp.zeros((*steps, 0))
+        return Pair({"none": None, "empty": empty[0], "x": x}, (y, empty[1]))
+
+    key = key_of("empty")
+    dw = brownian_increments(key, TIMES, like)
+    assert_same_bits(dw, filled(*brownian_increments(key, TIMES, bare)))
+    assert_same_bits(brownian_path(key, TIMES, like), filled(*brownian_path(key, TIMES, bare)))
+    assert_same_bits(coarsen(dw, 2), filled(*coarsen([dw.first["x"], dw.second[0]], 2)))
+    nothing = jnp.zeros((0, 4))
+    assert coarsen(brownian_increments(key, TIMES, nothing), 2).shape == (3, 0, 4)
+
+
+def test_increments_are_not_a_number_where_traced_times_decrease_and_zero_where_they_stand_still():
+    ts = jnp.array([0.0, 1.0, 1.0, 0.5, 0.75])
+    dw = np.asarray(jax.jit(lambda ts: increments(key_of("traced"), 3, ts=ts))(ts))
+    np.testing.assert_array_equal(np.isnan(dw).all(1), [False, False, True, False])
+    np.testing.assert_array_equal(dw[1], 0)
+    assert np.isfinite(dw[[0, 3]]).all()
 
 
 # --- independence ---------------------------------------------------------------------------------

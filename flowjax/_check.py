@@ -228,17 +228,17 @@ def paired(
 
 def number(value: Any, name: str) -> Any:
     """A real number as a Python float, or an array of shape () as it is."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(
-        value, (int, float, np.generic, np.ndarray, jax.Array)
-    ):
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        kinds = jnp.floating, jnp.integer
+        is_number = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    else:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number:
         raise TypeError(f"{name} must be a real number, got {value!r}.")
-    dtype = jnp.result_type(value)
-    if not jnp.issubdtype(dtype, jnp.floating) and not jnp.issubdtype(dtype, jnp.integer):
-        raise TypeError(f"{name} must be a real number, got dtype {dtype}.")
     if jnp.shape(value) != ():
         raise ValueError(f"{name} must be one number, got an array of shape {jnp.shape(value)}.")
     if isinstance(value, (np.ndarray, jax.Array)):
-        return value if jnp.issubdtype(dtype, jnp.floating) else jnp.asarray(value, float)
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else jnp.asarray(value, float)
     return float(value)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from flowjax import _check
-from flowjax._check import static_number
+from flowjax._check import number, require, static_number
 from flowjax._numerics import computing_dtype
 from flowjax._types import Times
 from flowjax.schedules.schedule import checked_schedule
@@ -34,8 +35,10 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
         are floating arrays, never below float32. Differentiable in t0 and t1.
 
     Raises:
-        TypeError: if n is not a static int.
-        ValueError: if n is less than 1, or t0 or t1 is not a real scalar.
+        TypeError: if n is not a static int, or t0 or t1 is not a real number.
+        ValueError: if n is less than 1, t0 or t1 is not finite or not one number, or two of the
+            times are the same, because the dtype does not tell them apart. Traced ends are not
+            looked at.
 
     Example:
         >>> import flowjax as fj
@@ -46,30 +49,26 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 1.
     """
     n = _check.positive_int(n, "n")
-    dtype = computing_dtype(jnp.result_type(float))
-    for name, time in (("t0", t0), ("t1", t1)):
-        if jnp.shape(time) != () or jnp.issubdtype(jnp.result_type(time), jnp.complexfloating):
-            raise ValueError(
-                f"{name} must be a real scalar, got shape {jnp.shape(time)} and dtype "
-                f"{jnp.result_type(time)}."
-            )
-    floating = [
-        jnp.result_type(time)
+    dtypes = [
+        computing_dtype(time.dtype)
         for time in (t0, t1)
         if hasattr(time, "dtype") and jnp.issubdtype(time.dtype, jnp.floating)
     ]
-    if floating:
-        dtype = max(map(computing_dtype, floating), key=lambda dtype: jnp.finfo(dtype).bits)
+    dtype = max(dtypes or [jnp.result_type(float)], key=lambda dtype: jnp.finfo(dtype).bits)
+    t0, t1 = number(t0, "t0"), number(t1, "t1")
+    for name, time in (("t0", t0), ("t1", t1)):
+        require(np.isfinite, time, message=f"{name} must be finite")
     weight = np.arange(n + 1) / n
+    advice = "take fewer steps, or measure time from nearer by"
     if not isinstance(t0, jax.Array) and not isinstance(t1, jax.Array):
         times = np.clip(t0 + weight * (t1 - t0), min(t0, t1), max(t0, t1))
         times[-1] = t1
-        with jax.ensure_compile_time_eval():
-            return jnp.asarray(times, dtype)
+        with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
+            return jnp.asarray(_distinct(times.astype(dtype), advice))
     weight, t0, t1 = (jnp.asarray(value, dtype) for value in (weight, t0, t1))
     times = jnp.clip(t0 + weight * (t1 - t0), jnp.minimum(t0, t1), jnp.maximum(t0, t1))
     # At the ends themselves: exactly, and with the derivatives 1 and 0 that clipping would halve.
-    return jnp.concatenate([t0[None], times[1:-1], t1[None]])
+    return _distinct(jnp.concatenate([t0[None], times[1:-1], t1[None]]), advice)
 
 
 def karras_grid(
@@ -89,7 +88,9 @@ def karras_grid(
     the level is sigma_max and then 0.
 
     The first time is 0 only if the schedule begins at sigma_max or below: a sample is started with
-    the standard deviation that the schedule has at ``ts[0]``, which the example does.
+    the standard deviation that the schedule has at ``ts[0]``, which the example does. If sigma_min
+    is the level at which the schedule ends, as it may be under `VarianceExploding`, it is the last
+    of n + 1: then n stands in place of n - 1.
 
     Args:
         n: number of steps, a static positive int.
@@ -134,9 +135,13 @@ def karras_grid(
         )
     if not 0 < rho < math.inf:
         raise ValueError(f"rho must be a positive finite number, got {rho}.")
-    share = np.arange(n) / max(n - 1, 1)
-    start, end = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
-    return _times_at(-2 * rho * np.log(start + share * (end - start)), schedule)
+    ratio = (sigma_min / sigma_max) ** (1 / rho)
+
+    def log_snr(share: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return -2 * (np.log(sigma_max) + rho * np.log(1 + share * (ratio - 1)))
+
+    return _times_at(log_snr, n, schedule, "sigma_max and sigma_min", lambda snr: np.exp(-snr / 2))
 
 
 def log_snr_grid(
@@ -148,7 +153,8 @@ def log_snr_grid(
     \quad i = 0, \dots, n - 1, \qquad t_n = 1$$
 
     which is DPM-Solver's spacing in lambda, half that logarithm. Of one step the logarithm starts
-    at log_snr_min.
+    at log_snr_min. If log_snr_max is the logarithm at which the schedule ends, it is that of t_n:
+    then n stands in place of n - 1.
 
     The first time is 0 only if the schedule begins at log_snr_min or above: a sample is started
     with the standard deviation that the schedule has at ``ts[0]``, as in `karras_grid`.
@@ -189,8 +195,11 @@ def log_snr_grid(
             f"log_snr_min and log_snr_max must be finite with log_snr_min < log_snr_max, got "
             f"{log_snr_min} and {log_snr_max}."
         )
-    share = np.arange(n) / max(n - 1, 1)
-    return _times_at(log_snr_min + share * (log_snr_max - log_snr_min), schedule)
+
+    def log_snr(share: np.ndarray) -> np.ndarray:
+        return log_snr_min + share * (log_snr_max - log_snr_min)
+
+    return _times_at(log_snr, n, schedule, "log_snr_min and log_snr_max", lambda snr: snr)
 
 
 def shifted_grid(n: int, shift: float) -> Times:
@@ -230,7 +239,10 @@ def shifted_grid(n: int, shift: float) -> Times:
         raise ValueError(f"shift must be a positive finite number, got {shift}.")
     t = np.arange(n + 1) / n
     with jax.ensure_compile_time_eval():
-        return _increasing(jnp.asarray(t / (t + shift * (1 - t)), float))
+        return _distinct(
+            jnp.asarray(t / (t + shift * (1 - t)), float),
+            "take fewer steps, or a shift nearer to 1",
+        )
 
 
 def beta_grid(n: int, alpha: float = 0.7, beta: float = 0.6) -> Times:
@@ -274,26 +286,50 @@ def beta_grid(n: int, alpha: float = 0.7, beta: float = 0.6) -> Times:
         raise ValueError(f"alpha and beta must be positive finite numbers, got {alpha} and {beta}.")
     times = betaincinv(alpha, beta, np.arange(n + 1) / n)
     with jax.ensure_compile_time_eval():
-        return _increasing(jnp.asarray(times, float))
+        return _distinct(
+            jnp.asarray(times, float), "take fewer steps, or alpha and beta nearer to 1"
+        )
 
 
-def _times_at(log_snr: np.ndarray, schedule: Any) -> Times:
-    """The times of these logarithms, and t = 1; concrete unless the schedule is traced."""
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(schedule))
-    with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
-        times = schedule.time_at(jnp.asarray(log_snr, float))
-        return _increasing(jnp.concatenate([times, jnp.ones_like(times[:1])]))
+def _times_at(
+    log_snr: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    schedule: Any,
+    names: str,
+    of_snr: Callable[[Any], Any],
+) -> Times:
+    """The times at which the logarithm has the values of its n shares, and t = 1.
+
+    They are concrete unless the schedule is traced. The names are those of the grid's ends, and
+    `of_snr` is what the logarithm is called by them.
+    """
+    ends = _check.concrete(lambda: [schedule.log_snr(jnp.full((), end, float)) for end in (0, 1)])
+    last = math.inf if ends is None else float(ends[1])
+    rounding = 16 * float(jnp.finfo(jnp.result_type(float)).eps) * (1 + abs(last))
+    meets = math.isfinite(last) and abs(log_snr(np.ones(1))[0] - last) <= rounding
+    shares = np.arange(n) / (n if meets else max(n - 1, 1))
+    with contextlib.nullcontext() if ends is None else jax.ensure_compile_time_eval():
+        times = schedule.time_at(jnp.asarray(log_snr(shares), float))
+        times = jnp.concatenate([times, jnp.ones_like(times[:1])])
+    if ends is None:
+        return times
+    with np.errstate(over="ignore"):
+        first, last = (of_snr(np.float64(end)) for end in ends)
+    advice = f"keep {names} within those of the schedule, {first:g} and {last:g}"
+    return _distinct(times, f"{advice}, or take fewer steps")
 
 
-def _increasing(times: Times) -> Times:
+def _distinct(times: Any, advice: str) -> Any:
+    """The times, refused if two neighbours are the same, where they are known."""
     if isinstance(times, Tracer):
         return times
     values = np.asarray(times)
-    same = np.flatnonzero(values[1:] <= values[:-1])
+    down = values[-1] < values[0]
+    # Negated, because NaN is in no order.
+    same = np.flatnonzero(~(values[1:] < values[:-1] if down else values[1:] > values[:-1]))
     if same.size:
         raise ValueError(
-            f"the times must increase, but step {same[0]} starts and ends at t = "
-            f"{values[same[0]]:g}: keep the ends of the grid within the schedule, or take fewer "
-            f"steps."
+            f"the times must {'decrease' if down else 'increase'}, but step {same[0]} starts and "
+            f"ends at t = {values[same[0]]!s}: {advice}."
         )
     return times

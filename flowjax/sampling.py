@@ -93,7 +93,10 @@ def sample(
     """
     _check.single_key(key)
     if not callable(init):
-        raise TypeError(f"init must be a function key -> x0 of one sample, got {init!r}.")
+        raise TypeError(
+            f"init must be a function key -> x0 of one sample, such as fj.Gaussian(...).sample, "
+            f"got {init!r}."
+        )
     num = _check.positive_int(num, "num")
     size = num if batch_size is None else min(_check.positive_int(batch_size, "batch_size"), num)
     ts = _check.time_grid(ts)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import flowjax as fj
+from tests.schedules.schedule_oracles import OwnTrigonometric
 
 
 def time_of(name, level):
@@ -48,6 +49,49 @@ def test_a_level_above_the_schedule_is_its_start():
     ts = fj.karras_grid(18, schedule, sigma_max=45.0)
     assert ts[0] == 0
     assert np.all(np.diff(ts) > 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 18])
+def test_a_schedule_that_ends_at_sigma_min_is_stepped_to_there(n, dtype):
+    """VarianceExploding never reaches 0: the n + 1 levels are evenly spaced up to its last."""
+    got = fj.karras_grid(n, fj.VarianceExploding(0.002, 80.0))
+    sigma = (80 ** (1 / 7) + np.arange(n + 1) / n * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    expected = np.log(sigma / 80) / np.log(0.002 / 80)
+    np.testing.assert_allclose(got, expected, atol=8 * jnp.finfo(dtype).eps)
+    assert got[-1] == 1
+    assert np.all(np.diff(got) > 0)
+
+
+def test_a_schedule_that_ends_at_log_snr_max_is_stepped_to_there(dtype):
+    ends = -2 * np.log(10.0), 2 * np.log(10.0)
+    got = fj.log_snr_grid(4, fj.VarianceExploding(0.1, 10.0), *ends)
+    np.testing.assert_allclose(got, np.arange(5) / 4, atol=8 * jnp.finfo(dtype).eps)
+
+
+def test_a_grid_of_a_schedule_of_ones_own_is_that_of_the_built_in_one(dtype):
+    for grid in (fj.karras_grid, fj.log_snr_grid):
+        got, expected = (grid(10, s) for s in (OwnTrigonometric(), fj.Trigonometric()))
+        np.testing.assert_allclose(got, expected, atol=8 * jnp.finfo(dtype).eps)
+
+
+def test_what_a_refusal_of_levels_advises_works():
+    """They come from the schedule's own levels, which it names."""
+    for schedule, first, last, named in (
+        (fj.VarianceExploding(0.1, 90.0), 90.0, 0.1, "90 and 0.1"),
+        (fj.EDM(10.0), 10.0, 0.002, "10 and 0"),
+    ):
+        words = f"keep sigma_max and sigma_min within those of the schedule, {named}"
+        with pytest.raises(ValueError, match=words):
+            fj.karras_grid(9, schedule)
+        ts = fj.karras_grid(9, schedule, sigma_min=last, sigma_max=first)
+        np.testing.assert_allclose(ts[0], 0, atol=1e-6)
+        assert np.all(np.diff(ts) > 0)
+
+
+def test_a_rho_far_from_the_usual_ones_is_the_limit_of_geometric_levels(x64):
+    got = fj.karras_grid(6, fj.CondOT(), rho=1e8)
+    sigma = np.geomspace(80.0, 0.002, 6)
+    np.testing.assert_allclose(got, np.append(1 / (1 + sigma), 1), atol=1e-6)
 
 
 @every_schedule
@@ -153,6 +197,38 @@ BAD = {
     ),
     "shift = 0": (ValueError, "shift must be", lambda: fj.shifted_grid(3, 0.0)),
     "a shift beyond the dtype": (ValueError, "must increase", lambda: fj.shifted_grid(9, 1e-9)),
+    "a rho of which the levels are infinite in floating numbers": (
+        ValueError,
+        "the times must increase",
+        lambda: fj.karras_grid(9, fj.CondOT(), rho=1e-3),
+    ),
+    "a schedule in words": (
+        TypeError,
+        "schedule must be a schedule.*'CondOT'",
+        lambda: fj.karras_grid(9, "CondOT"),
+    ),
+    "the arguments in the other order": (
+        TypeError,
+        r"n must be a static positive int, got CondOT\(\)",
+        lambda: fj.log_snr_grid(fj.CondOT(), 9),
+    ),
+    "NaN for a level": (
+        ValueError,
+        "sigma_min and sigma_max must be positive and finite.*nan",
+        lambda: fj.karras_grid(9, fj.CondOT(), np.nan),
+    ),
+    "NaN for a logarithm": (
+        ValueError,
+        "log_snr_max must be finite.*nan",
+        lambda: fj.log_snr_grid(9, fj.CondOT(), log_snr_max=np.nan),
+    ),
+    "NaN for a shift": (ValueError, "shift must be.*nan", lambda: fj.shifted_grid(9, np.nan)),
+    "NaN for beta": (ValueError, "alpha and beta must be.*nan", lambda: fj.beta_grid(9, 1, np.nan)),
+    "a beta of which all times are the same": (
+        ValueError,
+        "must increase.*alpha and beta nearer to 1",
+        lambda: fj.beta_grid(9, 0.01),
+    ),
     "levels below the schedule": (
         ValueError,
         "must increase, but step 2 starts and ends at t = 1",

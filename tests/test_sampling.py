@@ -19,7 +19,7 @@ import pytest
 from flowjax.grids import uniform_grid
 from flowjax.sampling import sample
 from flowjax.solver import SDE, brownian_increments, heun, solve
-from flowjax.targets import linear_field, ornstein_uhlenbeck
+from flowjax.targets import Gaussian, linear_field, ornstein_uhlenbeck
 
 KEY = jax.random.key(0)
 TS = uniform_grid(8)
@@ -392,6 +392,7 @@ def test_samples_over_four_devices_are_the_samples_of_one():
         ({"key": jax.random.split(KEY, 4)}, ValueError, "batch of keys"),
         ({"key": jnp.zeros(2)}, TypeError, "key must be one JAX key"),
         ({"init": jnp.zeros(2)}, TypeError, "init must be a function key -> x0"),
+        ({"init": Gaussian(0.0, 1.0)}, TypeError, r"such as fj.Gaussian\(...\).sample, got Gaus"),
         ({"init": lambda key: jnp.zeros(2, int)}, TypeError, "init\\(key\\)"),
         ({"field_or_sde": 3}, TypeError, "field"),
         ({"field_or_sde": lambda t, x, args: x[:1]}, ValueError, "field"),

@@ -92,3 +92,52 @@ def test_a_grid_of_traced_ends_is_monotone_and_ends_where_it_should(t0, span):
     assert (np.diff(ts) * np.sign(span) >= 0).all()
     assert ts[0] == t0
     assert ts[-1] == t1
+
+
+def test_times_that_coincide_by_rounding_are_refused_where_they_are_known():
+    """Seconds since 1970: float32 tells two of a hundred apart."""
+    for t0, t1 in ((1.7e9, 1.7e9 + 100), (1.7e9 + 100, 1.7e9), (jnp.float32(1.7e9), 1.7e9 + 100)):
+        way = "decrease" if t1 < t0 else "increase"
+        with pytest.raises(ValueError, match=f"must {way}, but step 0 starts and ends at t = 1"):
+            fj.uniform_grid(100, t0, t1)
+    assert jax.jit(lambda t: fj.uniform_grid(100, t, t + 100))(1.7e9).shape == (101,)
+
+
+def test_times_that_coincide_in_float32_are_told_apart_in_float64(x64):
+    assert np.all(np.diff(fj.uniform_grid(100, 1.7e9, 1.7e9 + 100)) == 1)
+
+
+@pytest.mark.parametrize("name", ["t0", "t1"])
+@pytest.mark.parametrize(
+    ("end", "error", "words"),
+    [
+        (np.nan, ValueError, "must be finite, got nan"),
+        (-np.inf, ValueError, "must be finite, got -inf"),
+        (jnp.float32(np.nan), ValueError, "must be finite, got nan"),
+        (np.array([0.0, 1.0]), ValueError, r"must be one number, got an array of shape \(2,\)"),
+        (1e300, ValueError, "the times must (in|de)crease"),
+        ("0", TypeError, "must be a real number, got '0'"),
+        (np.str_("0"), TypeError, "must be a real number, got np.str_"),
+        (None, TypeError, "must be a real number, got None"),
+        (True, TypeError, "must be a real number, got True"),
+        (np.array(False), TypeError, "must be a real number"),
+        (1j, TypeError, "must be a real number, got 1j"),
+        ([1.0], TypeError, "must be a real number"),
+    ],
+)
+def test_an_end_that_is_no_finite_number_is_refused_by_name(name, end, error, words, unchecked):
+    with pytest.raises(error, match=words) as caught:
+        fj.uniform_grid(2, **{name: end})
+    assert str(caught.value).startswith((name, "the times"))
+
+
+@pytest.mark.parametrize("n", ["10", None, 2.5, True, np.ones(1, int)])
+def test_a_number_of_steps_that_is_no_int_is_refused(n, unchecked):
+    with pytest.raises(TypeError, match="n must be a static positive int, got"):
+        fj.uniform_grid(n)
+
+
+@pytest.mark.parametrize("n", [0, -3])
+def test_a_number_of_steps_below_one_is_refused(n):
+    with pytest.raises(ValueError, match="n must be a static positive int, got"):
+        fj.uniform_grid(n)

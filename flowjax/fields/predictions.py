@@ -193,7 +193,7 @@ PREDICTIONS = ("velocity", "data", "noise", "score", "v")
 
 def check_name(value: Any, name: str) -> None:
     """Refuses what is none of the five names."""
-    if value not in PREDICTIONS:
+    if not isinstance(value, str) or value not in PREDICTIONS:
         raise ValueError(f"{name} must be one of {', '.join(PREDICTIONS)}, got {value!r}.")
 
 

@@ -170,8 +170,8 @@ class Velocity(eqx.Module):
             The score, like x.
 
         Raises:
-            ValueError: the velocity is one of coupled pairs, or does not determine the score at t
-                (where t is not traced).
+            ValueError: the velocity is one of coupled pairs, t leaves [0, 1], or the velocity does
+                not determine the score at t (where t is not traced).
         """
         if self.coupled:
             refuse_coupled("score")
@@ -247,8 +247,12 @@ def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
 
 def _refuse(domain: Domain, t: Any) -> None:
     """Refuses a time that is known, where there is no value."""
-    if any(domain) and not isinstance(t, Tracer) and np.ndim(t) == 0:
-        t = np.asarray(t)  # a comparison of a JAX array would be traced under `jit`
-        reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
-        if reason:
-            raise ValueError(f"{reason}; take a time inside the schedule.")
+    numbers = isinstance(t, (int, float, np.generic, np.ndarray, jax.Array))
+    if isinstance(t, Tracer) or not numbers or np.ndim(t) > 0:
+        return
+    t = float(t)
+    if not 0 <= t <= 1:
+        raise ValueError(f"t must lie within [0, 1], 0 is noise and 1 is data, got {t}.")
+    reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
+    if reason:
+        raise ValueError(f"{reason}; take a time inside the schedule.")

@@ -10,6 +10,9 @@ from flowjax._check import number, require, time
 from flowjax._numerics import clip, log
 from flowjax.schedules.schedule import ExactEnds, falling_rate
 
+# The sum of beta_min and beta_max at which alpha(0) is 0.9.
+_LEAST_NOISE = -4 * np.log(0.9)
+
 
 class VariancePreserving(ExactEnds):
     r"""The variance-preserving diffusion with a linear noise rate: DDPM in continuous time.
@@ -26,8 +29,9 @@ class VariancePreserving(ExactEnds):
 
     Raises:
         TypeError: a rate is not a real number.
-        ValueError: the rates are not finite with `0 < beta_min <= beta_max`. Traced rates are not
-            looked at.
+        ValueError: the rates are not finite with `0 < beta_min <= beta_max`, or are so small that
+            the path hardly begins in noise, as DDPM's betas of one step are: alpha(0) > 0.9. Traced
+            rates are not looked at.
 
     Example:
         >>> import flowjax as fj
@@ -50,6 +54,13 @@ class VariancePreserving(ExactEnds):
             lambda low, high: low <= high < np.inf,
             *(self.beta_min, self.beta_max),
             message="beta_min and beta_max must be finite with beta_min <= beta_max",
+        )
+        require(
+            lambda low, high: low + high > _LEAST_NOISE,
+            *(self.beta_min, self.beta_max),
+            message="with a beta_min and beta_max so small the path hardly begins in noise, "
+            "alpha(0) > 0.9 (of the betas of DDPM's N steps they are N times those, 0.1 and 20 "
+            "for 0.0001 and 0.02 in 1000 steps)",
         )
 
     def alpha(self, t: ArrayLike) -> Array:

@@ -161,7 +161,8 @@ def draw(path: Words, first_step: Array, steps: int, like: StateLike, from_even:
     """
     runs = _runs(like)
     pairs = -(-steps // 2) if from_even else steps // 2 + 1
-    if pairs * sum(size for _, size, _ in runs) >= 2**31:
+    count = pairs * sum(size for _, size, _ in runs)
+    if isinstance(count, int) and count >= 2**31:
         raise ValueError(f"at most 2^32 normals can be drawn at once, got {steps} steps of them.")
     first_pair = first_step // jnp.uint32(2)
     drawn, first_element = [], 0
@@ -174,7 +175,7 @@ def draw(path: Words, first_step: Array, steps: int, like: StateLike, from_even:
     return Drawn(first_pair, drawn)
 
 
-def _runs(like: StateLike) -> list[tuple[Any, int, list[Any]]]:
+def _runs(like: StateLike) -> list[tuple[Any, Any, list[Any]]]:
     """Consecutive leaves that are computed in one dtype: that, their size in all, the leaves."""
     leaves = jax.tree.leaves(like)
     groups = itertools.groupby(leaves, lambda leaf: computing_dtype(leaf.dtype))

@@ -197,18 +197,18 @@ def opaque(words: UInt32[Array, " words"]) -> UInt32[Array, " words"]:
     return padded[: words.size]
 
 
-def whole_vectors(count: int) -> int:
+def whole_vectors(count: Any) -> Any:
     """How many normals to draw at once where `count` are needed.
 
     The next multiple of 8, or of 16 from 512 on, where LLVM unrolls more. What is left over from
     whole vectors goes through a second, scalar loop: it takes 5 to 60 percent of the time of a
     block of few steps under `vmap`, and its cipher four times as long to compile as all the rest.
     """
-    unit = 8 if count < 512 else 16
+    unit = 8 if isinstance(count, int) and count < 512 else 16
     return -(-count // unit) * unit
 
 
-def block_length(shapes: list[tuple[int, ...]], steps: int) -> int:
+def block_length(shapes: list[tuple[Any, ...]], steps: int) -> int:
     """For how many steps to draw at once a state of leaves of these shapes: 4 to 256, or all.
 
     Measured on CPU: some thousand pairs hide what a block costs by itself, more than 64
@@ -216,5 +216,6 @@ def block_length(shapes: list[tuple[int, ...]], steps: int) -> int:
     half as fast as one of two to five.
     """
     size = max(1, sum(math.prod(shape) for shape in shapes))
-    pairs = min(max(8192 // size, 3), 64)
+    # Of a symbolic size (`jax.export`), which may be large, the fewest.
+    pairs = min(max(8192 // size, 3), 64) if isinstance(size, int) else 3
     return min(2 * length_near(pairs, -(-steps // 2)), steps)

@@ -420,6 +420,35 @@ def test_new_values_compile_nothing():
     first, count = end(1.0, 0.5, 0.6), len(traces)
     assert end(0.5, 0.7, 0.4) != first
     assert len(traces) == count > 0
+    # With noise to the end, where there is no score: not even the reason for it tells of g.
+    end(1.0, 0.5, None)
+    count = len(traces)
+    end(1.0, 0.7, None)
+    assert len(traces) == count
+
+
+def test_a_velocity_and_its_sde_may_be_arguments_of_jit(x64):
+    """They are pytrees of their arrays: one trace for all values, and gradients like them."""
+    traces, ts, dw = [], fj.uniform_grid(3), 0.1 * np.ones(3)
+
+    def end(v, sde):
+        traces.append(None)
+        guided = fj.guidance.classifier_free(v, 2.0, null=0.0)
+        return fj.solve(guided, 0.3, ts, 0.5) + fj.solve(sde, 0.3, ts, increments=dw)
+
+    def end_of(mean, g):
+        v = fj.Gaussian(mean, STD).velocity(fj.VariancePreserving())
+        return v, fj.with_noise(v, g)
+
+    compiled = jax.jit(jax.value_and_grad(end, argnums=(0, 1)))
+    for mean, g in ((0.8, 0.5), (-0.3, 0.7)):
+        value, (of_v, of_sde) = compiled(*end_of(mean, g))
+        expected, slopes = jax.value_and_grad(lambda *of: end(*end_of(*of)), (0, 1))(mean, g)
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+        in_mean = of_v.model.target.mean + of_sde.drift.velocity.model.target.mean
+        in_g = of_sde.drift.noise.amount.value + of_sde.diffusion.amount.value
+        np.testing.assert_allclose((in_mean, in_g), slopes, rtol=1e-12)
+    assert len(traces) == 3  # one of them all, and one of each by itself
 
 
 def test_each_leaf_keeps_its_dtype():

@@ -61,13 +61,6 @@ def test_ints_of_numpy_are_ints():
     np.testing.assert_array_equal(fj.uniform_grid(np.int64(4)), TS)
 
 
-@pytest.mark.parametrize("name", ["t0", "t1"])
-@pytest.mark.parametrize("end", [np.array([0.0, 1.0]), 1.0 + 1.0j])
-def test_an_end_of_the_grid_that_is_no_real_scalar_is_refused(name, end):
-    with refuses(ValueError, f"{name} must be a real scalar", "got"):
-        fj.uniform_grid(4, **{name: end})
-
-
 BAD_GRIDS = {
     "one time": (jnp.zeros(1), "(1,)"),
     "no time": (jnp.zeros(0), "(0,)"),

@@ -6,7 +6,9 @@ import gc
 import weakref
 
 import jax
+import jax.export
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import flowjax as fj
@@ -146,3 +148,19 @@ def test_a_mutable_dataclass_as_a_field_is_refused_by_name(field):
     key = jax.random.key(0) if isinstance(field, fj.SDE) else None
     with pytest.raises(TypeError, match=r"Mutable.*Freeze it.*frozen=True.*args"):
         fj.solve(field, 1.0, TS, key=key)
+
+
+def test_a_solve_is_exported_for_states_of_any_length():
+    """By `jax.export`, with a symbolic leading dimension; the noise is the same bits."""
+    key, sde = jax.random.key(0), fj.SDE(lambda t, x, args: -x, lambda t, x, args: 0.5)
+
+    def solves(x):
+        return fj.solve(sde.drift, x, TS), fj.solve(sde, x, TS, key=key)
+
+    (length,) = jax.export.symbolic_shape("length")
+    shape = jax.ShapeDtypeStruct((length, 3), jnp.float32)
+    exported = jax.export.export(jax.jit(solves))(shape)
+    for n in (1, 5):
+        x = jnp.ones((n, 3))
+        for got, expected in zip(exported.call(x), solves(x), strict=True):
+            np.testing.assert_array_equal(got, expected)

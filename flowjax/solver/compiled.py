@@ -100,8 +100,7 @@ def _compiled(function: Callable[..., Any], static: Static) -> Callable[..., Any
     """The program, or None: a cache that outlives a trace must not hold its tracers."""
     if any(other is not None and _holds_tracer(_value(*other)) for other in static[1]):
         return None
-    # Inlined in a program that calls it, which is then a little quicker to compile.
-    return jax.jit(functools.partial(function, static), inline=True)
+    return jax.jit(functools.partial(function, static))
 
 
 _PROGRAMS = _Programs()

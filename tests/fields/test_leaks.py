@@ -65,6 +65,7 @@ NO_VELOCITIES = {
     "a function around a velocity": lambda t, x, args: V(t, x, args),
     "a score": TARGET.marginal_score(STRAIGHT),
     "a model of the data": fj.precondition(network, STRAIGHT),
+    "the model of a target": TARGET.velocity(STRAIGHT).model,
     "a bridge's drift": fj.gaussian_bridge(TARGET, TARGET, 1.0).drift,
     "a diffusion's drift": fj.ornstein_uhlenbeck(1.0, 1.0).drift,
     "an SDE": NOISED,
@@ -244,6 +245,11 @@ def test_times_that_leave_the_schedule_are_refused(name, times):
     for call in calls:
         with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\], the times"):
             call()
+
+
+def test_the_times_that_leave_are_named_in_full():
+    with pytest.raises(ValueError, match=r"got times from 0\.0 to 1\.0000001"):
+        solved(TARGET.velocity(VP), np.array([0.0, 0.5, 1.0000001], np.float32), fj.adams())
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -1,7 +1,8 @@
 """What a schedule is, and all that follows from its alpha and sigma."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,7 +19,6 @@ from flowjax._numerics import log, root
 _ROUNDINGS = 16
 # Over this part of the path from an end, a level that falls to zero there is seen to fall.
 _LAST_PART = 1 / 256
-_ENDS = {"alpha": 0, "sigma": 1}
 
 
 class Schedule(eqx.Module):
@@ -93,11 +93,7 @@ class Schedule(eqx.Module):
             falls to zero like a square root, its derivative there is given as zero.
         """
         t = time(t)
-        alpha_end, sigma_end = self._end("alpha", t), self._end("sigma", t)
-        return (
-            alpha_end.taken(self._read("alpha"), t, alpha_end.zero, 0.0),
-            sigma_end.taken(self._read("sigma"), t, sigma_end.zero, 0.0),
-        )
+        return self._level("alpha", t), self._level("sigma", t)
 
     def rates(self, t: ArrayLike) -> tuple[Array, Array]:
         """The time derivatives `(d alpha/dt, d sigma/dt)`.
@@ -110,12 +106,12 @@ class Schedule(eqx.Module):
             rate at zero is not known.
         """
         t = time(t)
-        alpha_end, sigma_end = self._end("alpha", t), self._end("sigma", t)
-        alpha_rate = alpha_end.taken(_rate(self._read("alpha")), t, alpha_end.still, jnp.nan)
         if defines(self, "variance"):
-            return alpha_rate, falling_rate(self.half_variance_rate(t), self(t)[1])
-        sigma_rate = sigma_end.taken(_rate(self._read("sigma")), t, sigma_end.still, -jnp.inf)
-        return alpha_rate, jnp.where(jnp.isfinite(sigma_rate), sigma_rate, -jnp.inf)
+            sigma_rate = falling_rate(self.half_variance_rate(t), self(t)[1])
+        else:
+            sigma_rate = self._level("sigma", t, rate=True)
+            sigma_rate = jnp.where(jnp.isfinite(sigma_rate), sigma_rate, -jnp.inf)
+        return self._level("alpha", t, rate=True), sigma_rate
 
     def half_variance_rate(self, t: ArrayLike) -> Array:
         """The product `sigma sigma' = (d sigma^2/dt) / 2`, finite at both ends.
@@ -163,14 +159,17 @@ class Schedule(eqx.Module):
 
         def ratio(t: Array) -> Array:
             # Between the ends, without what is done for them.
-            if defines(self, "log_snr"):
-                return self.log_snr(t)
-            return 2 * (log(self._read("alpha")(t)) - log(self._read("sigma")(t)))
+            alpha, sigma = self._read("alpha")(t), self._read("sigma")(t)
+            return 2 * (log(alpha) - log(sigma))
 
+        ratio = self.log_snr if defines(self, "log_snr") else ratio
         middle = jnp.full_like(log_snr, 0.5)
         target = jnp.where(within, log_snr, stop_gradient(ratio(middle)))
         t = jax.lax.custom_root(
-            lambda t: ratio(t) - target, middle, _first_at_least_zero, _over_slope
+            lambda t: ratio(t) - target,
+            middle,
+            _first_at_least_zero,
+            lambda linear, y: y / linear(jnp.ones_like(y)),
         )
         beyond = jnp.where(log_snr >= last, 1, jnp.where(log_snr <= first, 0, jnp.nan))
         return jnp.where(within, t, beyond)
@@ -190,41 +189,29 @@ class Schedule(eqx.Module):
 
         return read
 
-    def _end(self, name: str, like: Array) -> "_End":
-        """How alpha comes to t = 0 and sigma to t = 1, in the dtype of `like`."""
-        read, end = self._read(name), _ENDS[name]
-        at, inside, other = (jnp.asarray(t, like.dtype) for t in (end, _inside(end), 1 - end))
-        value, rate, size = read(at), _rate(read)(at), jnp.abs(read(other))
+    def _level(self, name: str, t: Array, rate: bool = False) -> Array:
+        """A level, or its rate, with what it is at the end where the level may be zero.
+
+        The rate is NaN where it is not known.
+        """
+        read, end = self._read(name), 0 if name == "alpha" else 1
+        at, inside, other = (jnp.asarray(e, t.dtype) for e in (end, abs(end - _LAST_PART), 1 - end))
+        value, slope, size = read(at), _rate(read)(at), jnp.abs(read(other))
         secant = (value - read(inside)) / (at - inside)
-        rounding = _ROUNDINGS * jnp.finfo(like.dtype).eps
+        rounding = _ROUNDINGS * jnp.finfo(t.dtype).eps
 
-        falls_so = jnp.abs(rate - secant) <= jnp.abs(secant) / 2
+        falls_so = jnp.abs(slope - secant) <= jnp.abs(secant) / 2
         root_of_nothing = ~falls_so & (value**2 <= rounding * size**2)
-        zero = (jnp.abs(value) <= rounding * jnp.abs(rate)) | root_of_nothing
-        still = jnp.maximum(jnp.abs(value), jnp.abs(rate)) <= rounding * size
-        still &= zero & (jnp.abs(secant) <= size / 4)
-        return _End(end, zero, still, zero & ~still & ~falls_so)
+        zero = (jnp.abs(value) <= rounding * jnp.abs(slope)) | root_of_nothing
+        # As t^2 does at t = 0.
+        stands = jnp.maximum(jnp.abs(value), jnp.abs(slope)) <= rounding * size
+        stands &= zero & (jnp.abs(secant) <= size / 4)
 
-
-class _End(NamedTuple):
-    """How a level comes to the end where it may be zero."""
-
-    t: int
-    zero: Array
-    """It counts as zero there."""
-    still: Array
-    """So does its rate, as that of t^2 at t = 0."""
-    unknown: Array
-    """It counts as zero, and its rate is not known."""
-
-    def taken(self, function: Callable, t: Array, zero: Array, unknown: float) -> Array:
-        """The function of a level, or of its rate, with what it is at the end instead."""
-        here = t == self.t
-        hidden = here & self.unknown
-        # What is not taken has a derivative too.
-        value = function(jnp.where(hidden, _inside(self.t), t))
-        value = jnp.where(here & zero, vanishing(value), value)
-        return jnp.where(hidden, unknown, value)
+        # What is not known is read inside: there, what is not taken has a derivative.
+        unknown = (t == end) & zero & ~stands & ~falls_so
+        taken = (_rate(read) if rate else read)(jnp.where(unknown, inside, t))
+        taken = jnp.where((t == end) & (stands if rate else zero), vanishing(taken), taken)
+        return jnp.where(unknown, jnp.nan if rate else 0, taken)
 
 
 class ExactEnds(Schedule):
@@ -275,10 +262,6 @@ def falling_rate(half_variance_rate: Array, sigma: Array) -> Array:
     return jnp.where(positive, half_variance_rate / jnp.where(positive, sigma, 1), -jnp.inf)
 
 
-def _inside(end: int) -> float:
-    return abs(end - _LAST_PART)
-
-
 def _rate(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
     return lambda t: jax.jvp(function, (t,), (jnp.ones_like(t),))[1]
 
@@ -289,19 +272,14 @@ def _first_at_least_zero(rising: Callable[[Array], Array], like: Array) -> Array
     Their bits, read as integers, are in the same order: halving finds the last of them.
     """
     bits = jnp.finfo(like.dtype).bits
-    as_integers = np.dtype(f"int{bits}")
+    as_integer = functools.partial(jax.lax.bitcast_convert_type, new_dtype=np.dtype(f"int{bits}"))
+    as_time = functools.partial(jax.lax.bitcast_convert_type, new_dtype=like.dtype)
 
     def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
-        below = rising(jax.lax.bitcast_convert_type(middle, like.dtype)) < 0
+        below = rising(as_time(middle)) < 0
         return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
 
-    ends = (jax.lax.bitcast_convert_type(jnp.full_like(like, end), as_integers) for end in (0, 1))
-    return jax.lax.bitcast_convert_type(
-        jax.lax.fori_loop(0, bits - 2, halve, tuple(ends))[1], like.dtype
-    )
-
-
-def _over_slope(linear: Callable[[Array], Array], y: Array) -> Array:
-    return y / linear(jnp.ones_like(y))
+    bounds = as_integer(jnp.zeros_like(like)), as_integer(jnp.ones_like(like))
+    return as_time(jax.lax.fori_loop(0, bits - 2, halve, bounds)[1])

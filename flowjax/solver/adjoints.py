@@ -8,7 +8,7 @@ the states after every `every`-th step. `Steps` is what it does that with.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,9 +101,9 @@ class Direct(NamedTuple):
     """
 
     def scan(
-        self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
+        self, steps: Any, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
-        """Runs the loop; see the module."""
+        """Runs the loop, of which it needs no more than ``steps.run``; see the module."""
         if every is not None:
             return _recorded(steps, carry, xs, every, _plain)
         return steps.run(carry, xs, wrap=_plain, record=False)
@@ -166,7 +166,7 @@ def _plain(function: Callable) -> Callable:
 
 
 def _recorded(
-    steps: Steps, carry: PyTree, xs: Intervals, every: int, wrap: Callable
+    steps: Any, carry: PyTree, xs: Intervals, every: int, wrap: Callable
 ) -> tuple[PyTree, PyTree]:
     """The states after every `every`-th step; the steps between two of them are wrapped as one."""
     if every == 1:

@@ -20,7 +20,8 @@ Target = TypeVar("Target", bound=eqx.Module)
 
 
 # The end of a path, as those of flowjax have it: x is the data.
-AT_DATA: Any = PathPoint(*map(float, (1, 0, 0, 0, 0, 0)))
+_NUMBERS: Any = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+AT_DATA = PathPoint(*_NUMBERS)
 
 
 class _Marginal(eqx.Module):

@@ -343,6 +343,11 @@ V = fj.velocity(wider, STRAIGHT)
             "schedule must be the one that this model was made for, VariancePreserving.*CondOT",
         ),
         (
+            lambda: fj.velocity(fj.Gaussian(0.0, 1.0).marginal_score(VP), STRAIGHT, "score"),
+            ValueError,
+            "made for, VariancePreserving",
+        ),
+        (
             lambda: fj.velocity(fj.precondition(wider, VP), fj.VariancePreserving(0.1, 10), "data"),
             ValueError,
             "made for, .*20.* got .*10",

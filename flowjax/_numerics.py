@@ -1,13 +1,12 @@
 """Arithmetic that every floor shares: leaf by leaf, in the right precision, and safe at zero."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flowjax._types import Scalar, State
+from flowjax._types import State
 
 
 def computing_dtype(dtype: Any) -> Any:
@@ -93,20 +92,6 @@ def _sum(like: State, first: State | None, *terms: tuple[Any, State]) -> State:
             total = product if total is None else total + product
         sums.append(jnp.asarray(total, jnp.result_type(leaf)))
     return jax.tree.unflatten(structure, sums)
-
-
-def leafwise(formula: Callable[..., Array], h: Scalar, x: State, *others: State) -> State:
-    """The formula ``(h, x, *others)`` leaf by leaf, computed in at least float32.
-
-    The result has the dtypes of x: neither a float32 time nor a float64 grid promotes a state.
-    """
-
-    def on_leaf(leaf: Array, *rest: Array) -> Array:
-        dtype = computing_dtype(leaf.dtype)
-        values = (jnp.asarray(value, dtype) for value in (h, leaf, *rest))
-        return formula(*values).astype(leaf.dtype)
-
-    return jax.tree.map(on_leaf, x, *others)
 
 
 def quotient(numerator: Array, denominator: Array) -> Array:

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from flowjax import _check
 from flowjax._progress import progress_bar
@@ -113,11 +113,17 @@ def sample(
     # Chunks of equal size, of which the last few samples may be in excess, compile once.
     size = -(-num // (chunks * shards)) * shards
     problem = _Samples(_threefry(key), field_or_sde, init, ts, args, step, noisy, layout)
-    if progress:
-        samples = _one_by_one(problem, num, size, chunks)
-    else:
-        samples = _all_chunks(problem, num, size, chunks)
-    return samples if layout is sharding else jax.device_put(samples, sharding)
+    arrays, static = eqx.partition(problem, eqx.is_array)
+
+    def draw(arrays: Any) -> Any:
+        way = _one_by_one if progress else _all_chunks
+        return way(eqx.combine(arrays, static), num, size, chunks)
+
+    if layout is None:
+        return draw(arrays)
+    if isinstance(sharding, NamedSharding) and sharding.mesh != getattr(layout, "mesh", None):
+        return jax.sharding.auto_axes(draw, out_sharding=sharding)(arrays)
+    return jax.device_put(draw(arrays), sharding)
 
 
 class _Samples(eqx.Module):
@@ -196,19 +202,18 @@ def _threefry(key: Any) -> Array:
 
 
 def _automatic(sharding: Any, num: int, size: int) -> Sharding:
-    """`sharding` with its axes left to the compiler, which is what a constraint in jit takes."""
+    """What `sharding` says of the samples' axis, left to the compiler as a constraint in jit is."""
     if not isinstance(sharding, Sharding):
         raise TypeError(f"sharding must be a jax.sharding.Sharding, got {sharding!r}.")
+    layout = sharding
+    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
+        mesh = Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+        layout = NamedSharding(mesh, PartitionSpec(*sharding.spec[:1]))
     for name, value in (("num", num), ("batch_size", size)):
         try:
-            sharding.shard_shape((value,))
+            layout.shard_shape((value,))
         except ValueError as error:
             raise ValueError(
                 f"{name} must divide evenly over the devices of {sharding}, got {value}."
             ) from error
-    if isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh):
-        automatic = NamedSharding(
-            Mesh(sharding.mesh.devices, sharding.mesh.axis_names), sharding.spec
-        )
-        return sharding if automatic == sharding else automatic
-    return sharding
+    return layout

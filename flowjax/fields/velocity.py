@@ -72,14 +72,7 @@ def velocity(
     """
     check_name(predicts, "predicts")
     checked_schedule(schedule)
-    gives = getattr(type(_check.function(model, "model")), "gives", predicts)
-    if isinstance(model, Velocity) or gives not in PREDICTIONS:
-        raise TypeError(
-            f"model must be a function (t, x, args) that predicts one of "
-            f"{', '.join(PREDICTIONS)}, got {described(model)}, which is to be taken as it is."
-        )
-    if gives != predicts:
-        raise ValueError(f"predicts must be {gives!r}, which this model gives, got {predicts!r}.")
+    _check_model(model, predicts)
     made_for = getattr(model, "schedule", schedule)
     same = not isinstance(made_for, Schedule) or made_for is schedule
     same = same or eqx.tree_equal(*(jax.tree.map(_number, one) for one in (made_for, schedule)))
@@ -187,9 +180,14 @@ class Velocity(eqx.Module):
 
         Returns:
             The velocity.
+
+        Raises:
+            TypeError: the model is not callable or is a `Velocity` or a drift already.
+            ValueError: the model is known to give another prediction.
         """
         schedule, predicts, pair_domain = self.schedule, self.predicts, self.pair_domain
-        if _knows_pair(_check.function(model, "model")) != _knows_pair(self.model):
+        _check_model(model, predicts)
+        if _knows_pair(model) != _knows_pair(self.model):
             pair_domain = _pair_domain(model, schedule, predicts)
         return Velocity(model, schedule, predicts, self.coupled, self.domain, pair_domain)
 
@@ -213,6 +211,17 @@ class Velocity(eqx.Module):
         return part(0), part(1)
 
 
+def _check_model(model: Any, predicts: str) -> None:
+    gives = getattr(type(_check.function(model, "model")), "gives", predicts)
+    if isinstance(model, Velocity) or gives not in PREDICTIONS:
+        raise TypeError(
+            f"model must be a function (t, x, args) that predicts one of "
+            f"{', '.join(PREDICTIONS)}, got {described(model)}, which is to be taken as it is."
+        )
+    if gives != predicts:
+        raise ValueError(f"predicts must be {gives!r}, which this model gives, got {predicts!r}.")
+
+
 def _knows_pair(model: Any) -> bool:
     """Whether a model tells the data and the noise itself."""
     return hasattr(model, "data_and_noise")
@@ -231,16 +240,12 @@ def _number(leaf: Any) -> Any:
 
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
-        missing = [(target, missing_at(t, schedule, predicts, target)) for target in targets]
-        return next(
-            (
-                f"a model of the {predicts} does not determine the {target} at t = {t:g}, where "
-                f"{reason}"
-                for target, reason in missing
-                if reason
-            ),
-            "",
-        )
+        for target in targets:
+            missing = missing_at(t, schedule, predicts, target)
+            if missing:
+                of = f"a model of the {predicts} does not determine the {target}"
+                return f"{of} at t = {t:g}, where {missing}"
+        return ""
 
     return Domain(why(0.0), why(1.0))
 

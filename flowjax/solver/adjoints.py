@@ -8,7 +8,7 @@ the states after every `every`-th step. `Steps` is what it does that with.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,8 @@ class Checkpointed(NamedTuple):
         segments: number of segments, a positive int of at most n. Default: one up to 256 steps (or
             while the states of all steps take 32 KiB or less), the square root of n beyond, which
             makes memory grow as sqrt(n), or fewer where the noise of more steps is drawn at once.
-            In `trajectory` with ``every > 1`` a segment is what lies between two recorded times.
+            In `trajectory` a segment of `every` steps or more ends at a recorded time, at the last
+            within its length; shorter ones begin anew at each recorded time.
 
     Raises:
         ValueError: if segments is not a static int from 1 to n.
@@ -76,14 +77,20 @@ class Checkpointed(NamedTuple):
                     2 * length_near(math.isqrt(n) // 2, -(-n // 2)), min(steps.block(n), n)
                 )
         else:
-            length = -(-n // _check.count(self.segments, n, "segments", "the number of steps"))
-        if every is not None:
-            return _recorded(steps, carry, xs, every, _remat)
+            # The steps after the last that is recorded are not among the xs.
+            limit = n if every is None else n + every - 1
+            length = -(-n // _check.count(self.segments, limit, "segments", "the number of steps"))
         # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
         # is jitted in place of that, so that the jaxpr has one size whatever n is.)
         wrap = _remat if length < n else jax.jit
-        segment = wrap(functools.partial(steps.run, wrap=_remat, record=False))
-        return scan_in_blocks(segment, carry, xs, length)
+        take = functools.partial(steps.run, wrap=_remat, record=every == 1)
+        if every is None or every == 1:
+            return scan_in_blocks(wrap(take), carry, xs, length)
+        if length < every:
+            in_segments = functools.partial(scan_in_blocks, wrap(take), length=length)
+            return _recorded(in_segments, carry, xs, every)
+        segment = wrap(functools.partial(_recorded, take, every=every))
+        return scan_in_blocks(segment, carry, xs, length // every * every)
 
 
 class Direct(NamedTuple):
@@ -101,12 +108,13 @@ class Direct(NamedTuple):
     """
 
     def scan(
-        self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
+        self, steps: Any, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
-        """Runs the loop; see the module."""
-        if every is not None:
-            return _recorded(steps, carry, xs, every, _plain)
-        return steps.run(carry, xs, wrap=_plain, record=False)
+        """Runs the loop, of which it needs no more than ``steps.run``; see the module."""
+        take = functools.partial(steps.run, wrap=_plain, record=every == 1)
+        if every is None or every == 1:
+            return take(carry, xs)
+        return _recorded(take, carry, xs, every)
 
 
 class Truncated(NamedTuple):
@@ -166,15 +174,16 @@ def _plain(function: Callable) -> Callable:
 
 
 def _recorded(
-    steps: Steps, carry: PyTree, xs: Intervals, every: int, wrap: Callable
+    take: Callable[[PyTree, Intervals], tuple[PyTree, PyTree]],
+    carry: PyTree,
+    xs: Intervals,
+    every: int,
 ) -> tuple[PyTree, PyTree]:
-    """The states after every `every`-th step; the steps between two of them are wrapped as one."""
-    if every == 1:
-        return steps.run(carry, xs, wrap=wrap, record=True)
+    """The states after every `every`-th of the steps that `take` takes."""
 
-    def block(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-        carry, _ = steps.run(carry, xs, wrap=wrap, record=False)
+    def block(carry: PyTree, xs: Intervals) -> tuple[PyTree, PyTree]:
+        carry, _ = take(carry, xs)
         x, _ = carry
         return carry, jax.tree.map(lambda leaf: leaf[None], x)
 
-    return scan_in_blocks(wrap(block), carry, xs, every)
+    return scan_in_blocks(block, carry, xs, every)

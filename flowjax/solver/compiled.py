@@ -60,12 +60,13 @@ def prepared(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..
         others.append((type(leaf), value, leaf.__func__ if bound else None))
     static = (structure, tuple(others))
     try:
-        return programs.compiled(function, static), arrays
-    except _HoldsTracer:
-        # A cache that outlives a trace must not hold its tracers: a compilation of its own.
-        return jax.jit(functools.partial(function, static)), arrays
+        run = programs.compiled(function, static)
     except TypeError as error:
-        raise TypeError(_not_hashable(leaves, error)) from None
+        raise TypeError(
+            f"what is no array in the field and in args must be hashable: {error}. Freeze it, by "
+            f"@dataclass(frozen=True) or as an equinox.Module, and pass what changes in args."
+        ) from None
+    return run or jax.jit(functools.partial(function, static)), arrays
 
 
 def unpacked(static: Static, arrays: list[Any]) -> Any:
@@ -95,18 +96,14 @@ class _Programs:
         return found
 
 
-def _compiled(function: Callable[..., Any], static: Static) -> Callable[..., Any]:
+def _compiled(function: Callable[..., Any], static: Static) -> Callable[..., Any] | None:
+    """The program, or None: a cache that outlives a trace must not hold its tracers."""
     if any(other is not None and _holds_tracer(_value(*other)) for other in static[1]):
-        raise _HoldsTracer
-    # Inlined in a program that calls it, which is then a little quicker to compile.
-    return jax.jit(functools.partial(function, static), inline=True)
+        return None
+    return jax.jit(functools.partial(function, static))
 
 
 _PROGRAMS = _Programs()
-
-
-class _HoldsTracer(Exception):
-    """Something static closes over a value of a trace under way."""
 
 
 def _holds_tracer(value: Any, depth: int = 0) -> bool:
@@ -123,18 +120,3 @@ def _holds_tracer(value: Any, depth: int = 0) -> bool:
     else:
         parts = [leaf for leaf in jax.tree.leaves(value) if leaf is not value]
     return depth < 10 and any(_holds_tracer(part, depth + 1) for part in parts)
-
-
-def _not_hashable(leaves: list[Any], error: TypeError) -> str:
-    """What to say of the leaf that cannot be hashed, or of the structure that they have."""
-    name = "a static field"
-    for leaf in leaves:
-        try:
-            hash(None if isinstance(leaf, _TRACED) else leaf)
-        except TypeError:
-            name = f"a {type(leaf).__qualname__}"
-            break
-    return (
-        f"what is no array in the field and in args must be hashable, got {name}: {error}. Freeze "
-        "it, by @dataclass(frozen=True) or as an equinox.Module, and pass what changes in args."
-    )

@@ -85,7 +85,8 @@ def check_pair(field: Any, step: Any) -> None:
 
 def as_velocity(field: Any, who: str) -> Any:
     """The field, refused unless it is a `Velocity`, which knows its schedule."""
-    if not hasattr(type(field), "data_and_noise"):
+    # A model may have the first of them; see `Velocity`.
+    if not all(hasattr(type(field), name) for name in ("data_and_noise", "with_model")):
         raise TypeError(
             f"{who} needs a fj.Velocity, which knows its schedule, got {described(field)}: make "
             f"one by fj.velocity(model, schedule, predicts=...) or target.velocity(schedule)."
@@ -187,7 +188,7 @@ def check_times(ts: Any, field: Any, step: Any, *, drawn: bool) -> None:
     if not (grid.low >= 0 and grid.high <= 1):
         raise ValueError(
             f"ts must lie within [0, 1], the times of a schedule (0 is noise, 1 is data), got "
-            f"times from {grid.low:g} to {grid.high:g}."
+            f"times from {grid.low} to {grid.high}."
         )
     low, high = grid.starts_low, grid.starts_high
     if fact(step, "calls_end"):

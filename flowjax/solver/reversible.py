@@ -1,18 +1,21 @@
 """Reversible solves: exact gradients in constant memory, by running the discrete solve backward."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
 
-from flowjax._numerics import leafwise
+from flowjax._numerics import plus, weighted
 from flowjax._types import Scalar, State
-from flowjax.solver.blocks import Intervals, scan_in_blocks
+from flowjax.solver.adjoints import Direct
+from flowjax.solver.blocks import Intervals
 from flowjax.solver.loop import Steps
 from flowjax.solver.sde import diffusion_of, fields_of
 from flowjax.solver.stepper import Stepper
@@ -43,15 +46,19 @@ class Reversible(NamedTuple):
     float64), where no digit is left. The parasitic mode starts at the size of the step's error:
     prefer `midpoint` or `heun` to `euler`. Strongly contracting fields want another adjoint.
 
-    Reverse mode only: forward mode (`jax.jvp`, and `jax.hessian` with it) raises JAX's own error.
+    Reverse mode only: forward mode (`jax.jvp`, `jax.jacfwd`) raises JAX's own error. Second
+    derivatives of a reverse mode inside are right, in any mode (`jax.hessian`), and store what
+    the backward pass computes at each step.
+
+    Under `jax.vmap` the backward pass is that of a batched state: what the samples share has one
+    cotangent, not one for each.
 
     Args:
         coupling: lambda, a Python float in (0, 1].
 
     Raises:
         ValueError: if coupling is not in (0, 1], or no digit of the gradient would be left.
-        TypeError: in a solve with noise, if the method is not symmetric; in one without, if it is
-            not and the state has less than 32 bits.
+        TypeError: in a solve with noise or memory, if the method is not symmetric.
 
     Example:
         >>> import jax, flowjax as fj
@@ -76,37 +83,28 @@ class Reversible(NamedTuple):
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see `flowjax.solver.adjoints`."""
         x, memory = carry
-        if steps.symmetric:
-            solve = _solution(steps.one, lambda carry, x: steps.one(carry, x, True))
-            state = carry
+        dtypes = map(jnp.result_type, jax.tree.leaves(memory))
+        if steps.symmetric and all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
+            pair, state = (steps.one, lambda carry, x: steps.one(carry, x, True)), carry
         elif memory is None and not steps.noisy:
-            solve = _solution(*_coupled(steps, self._checked_coupling(x, len(xs))))
-            state = (x, x)
+            pair, state = _coupled(steps, self._checked_coupling(x, len(xs))), (x, x)
         else:
             raise TypeError(
                 "adjoint Reversible needs a symmetric method where there is noise or memory, such "
-                "as reversible_heun; see Stepper."
+                "as reversible_heun, and a memory of floating arrays; see Stepper."
             )
-        if every is None:
-            state = solve(state, xs)
-            return (state[0], None), None
-
-        def block(state: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
-            state = solve(state, xs)
-            return state, jax.tree.map(lambda leaf: leaf[None], state[0])
-
-        state, path = scan_in_blocks(block, state, xs, every)
-        return (state[0], None), path
+        xs = dataclasses.replace(xs, from_even=False)  # one structure for all blocks of steps
+        undone: Any = _Undone(_undone(*pair, state, xs))
+        x, memory = state
+        carry, path = Direct().scan(undone, (x, (memory, jax.lax.stop_gradient(state))), xs, every)
+        x, (_, copy) = carry
+        x, path = _end(x, copy, path)
+        return (x, None), path
 
     def _checked_coupling(self, x: State, n: int) -> float:
         if not isinstance(self.coupling, (int, float)) or not 0 < self.coupling <= 1:
             raise ValueError(f"coupling must be a float in (0, 1], got {self.coupling!r}.")
         dtypes = [leaf.dtype for leaf in jax.tree.leaves(x)]
-        if min(jnp.finfo(dtype).bits for dtype in dtypes) < 32:
-            raise TypeError(
-                f"adjoint Reversible needs a state of 32 bits or more, in which coupling is not "
-                f"rounded to 1, got dtypes {sorted({str(dtype) for dtype in dtypes})}."
-            )
         digits = max(-math.log(jnp.finfo(dtype).eps) for dtype in dtypes)
         if -n * math.log(self.coupling) > digits:
             raise ValueError(
@@ -139,57 +137,111 @@ def _coupled(steps: Steps, coupling: float) -> tuple[Callable, Callable]:
     return forward, inverse
 
 
-def _solution(forward: Callable, inverse: Callable) -> Callable[[PyTree, PyTree], PyTree]:
-    """``(state, xs) -> state`` over all steps, with a backward pass that runs `inverse`."""
+class _Undone(NamedTuple):
+    """Steps that are undone in the backward pass."""
 
-    def solve(state: PyTree, xs: PyTree) -> PyTree:
-        first = jax.tree.map(lambda leaf: leaf[0], xs)
-        # What the steps close over (parameters, args, a key) becomes an argument, which the
-        # backward pass can be given and can give a cotangent.
-        functions = tuple(
-            eqx.filter_closure_convert(function, state, first) for function in (forward, inverse)
-        )
-        arrays, static = eqx.partition(functions, eqx.is_array)
-        return _reversible_scan(static, state, xs, arrays)
-
-    return solve
+    run: Callable
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _reversible_scan(static: PyTree, state: PyTree, xs: PyTree, arrays: PyTree) -> PyTree:
-    forward, _ = eqx.combine(arrays, static)
-    return jax.lax.scan(lambda state, x: (forward(state, x), None), state, xs)[0]
+def _undone(forward: Callable, inverse: Callable, state: PyTree, xs: Intervals) -> Callable:
+    """The loop ``run(carry, xs, wrap, record)`` of `Steps`, for a carry (x, (memory, copy)).
+
+    The copy of (x, memory) is there for the backward pass alone, where its cotangent is not one
+    but the state itself: each step turns the state after it, which it is given in that place, into
+    the state before it. So nothing is stored for a step, and the rest, such as the sum over steps
+    of the cotangent of a parameter, is JAX's own transpose of a scan.
+    """
+    first = jax.tree.map(lambda leaf: leaf[0], xs)
+    # What the steps close over (parameters, args, a key) becomes an argument with a cotangent.
+    closed = [jax.make_jaxpr(step)(state, first) for step in (forward, inverse)]
+    pair = tuple(functools.partial(_evaluated, step.jaxpr) for step in closed)
+    arrays = tuple(step.consts for step in closed)
+
+    def run(carry: PyTree, xs: Intervals, wrap: Any, record: bool) -> tuple[PyTree, PyTree]:
+        def body(carry: PyTree, interval: Intervals) -> tuple[PyTree, PyTree]:
+            leaves, structure = jax.tree.flatten((carry, interval, arrays))
+            leaves = _step_p.bind(*leaves, pair=pair, structure=structure)
+            carry = jax.tree.unflatten(jax.tree.structure(carry), leaves)
+            return carry, carry[0] if record else None
+
+        return jax.lax.scan(body, carry, xs)
+
+    return run
 
 
-def _scan_forward(static: PyTree, state: PyTree, xs: PyTree, arrays: PyTree) -> PyTree:
-    last = _reversible_scan(static, state, xs, arrays)
-    return last, (last, xs, arrays)
+def _evaluated(jaxpr: Any, arrays: PyTree, state: PyTree, interval: PyTree) -> PyTree:
+    run = jaxpr_as_fun(ClosedJaxpr(jaxpr, arrays))
+    leaves = run(*jax.tree.leaves((state, interval)))
+    return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
 
-def _scan_backward(static: PyTree, residuals: PyTree, cotangent: PyTree) -> PyTree:
-    last, xs, arrays = residuals
-    parameters, rest = eqx.partition(arrays, eqx.is_inexact_array)
-    _, inverse = eqx.combine(arrays, static)
-
-    def step(state: PyTree, times: PyTree, indices: PyTree, parameters: PyTree) -> PyTree:
-        forward, _ = eqx.combine(parameters, rest, static)
-        return forward(state, eqx.combine(times, indices))
-
-    def body(carry: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
-        state, cotangent, total = carry
-        state = inverse(state, x)
-        times, indices = eqx.partition(x, eqx.is_inexact_array)
-        _, pull = jax.vjp(lambda s, t, p: step(s, t, indices, p), state, times, parameters)
-        cotangent, of_times, of_parameters = pull(cotangent)
-        return (state, cotangent, jax.tree.map(jnp.add, total, of_parameters)), of_times
-
-    carry = (last, cotangent, jax.tree.map(jnp.zeros_like, parameters))
-    (_, cotangent, total), of_xs = jax.lax.scan(body, carry, xs, reverse=True)
-    # None where an input is not differentiable: partition has put it there.
-    return cotangent, of_xs, total
+_end = jax.custom_vjp(lambda x, copy, path: (x, path))
+_end.defvjp(
+    lambda x, copy, path: ((x, path), copy),
+    lambda state, cotangents: (cotangents[0], state, cotangents[1]),
+)
 
 
-_reversible_scan.defvjp(_scan_forward, _scan_backward)
+def _step_forward(pair: Any, carry: PyTree, interval: PyTree, arrays: PyTree) -> PyTree:
+    x, (memory, _) = carry
+    x, memory = pair[0](arrays[0], (x, memory), interval)
+    return (x, (memory, (x, memory))), (interval, arrays)
+
+
+def _step_backward(pair: Any, residuals: PyTree, cotangents: PyTree) -> PyTree:
+    interval, arrays = residuals
+    of_x, (of_memory, state) = cotangents
+    state = pair[1](arrays[1], state, interval)
+    _, pull = jax.vjp(pair[0], arrays[0], state, interval)
+    of_arrays, (of_x, of_memory), of_interval = pull((of_x, of_memory))
+    return (of_x, (of_memory, state)), of_interval, (of_arrays, None)
+
+
+_step = jax.custom_vjp(lambda *step: _step_forward(*step)[0], nondiff_argnums=(0,))
+_step.defvjp(_step_forward, _step_backward)
+
+# As a primitive, a step becomes under `jax.vmap` the step of a batch, the transpose of which sums
+# the cotangents of what all samples share. A batch of `custom_vjp` would have one for each sample.
+_step_p = Primitive("reversible_step")
+_step_p.multiple_results = True
+
+
+def _flat_step(*leaves: Any, pair: Any, structure: Any) -> list[Any]:
+    return jax.tree.leaves(_step(pair, *structure.unflatten(leaves)))
+
+
+def _jvp(primals: Any, tangents: Any, **step: Any) -> tuple[list[Any], list[Any]]:
+    tangents = tuple(map(ad.instantiate_zeros, tangents))
+    return jax.jvp(functools.partial(_flat_step, **step), tuple(primals), tangents)
+
+
+def _batch(
+    axis: Any, leaves: Any, axes: Any, *, pair: Any, structure: Any
+) -> tuple[list[Any], list[int]]:
+    carry, *_ = structure.unflatten(leaves)
+    batched = [i < len(jax.tree.leaves(carry)) or a is not None for i, a in enumerate(axes)]
+    leaves = [
+        batching.bdim_at_front(leaf, a, axis.size) if at_front else leaf
+        for leaf, a, at_front in zip(leaves, axes, batched, strict=True)
+    ]
+    axes = [0 if at_front else None for at_front in batched]
+    _, of_interval, of_arrays = structure.unflatten(axes)
+    settings = {"axis_size": axis.size, "axis_name": axis.name, "spmd_axis_name": axis.spmd_name}
+    pair = tuple(
+        jax.vmap(step, (axes, 0, of_interval), **settings)
+        for step, axes in zip(pair, of_arrays, strict=True)
+    )
+    leaves = _step_p.bind(*leaves, pair=pair, structure=structure)
+    return leaves, [0] * len(leaves)
+
+
+_step_p.def_impl(_flat_step)
+_step_p.def_abstract_eval(
+    lambda *shapes, structure, **_: jax.tree.leaves(structure.unflatten(shapes)[0])
+)
+ad.primitive_jvps[_step_p] = _jvp
+batching.fancy_primitive_batchers[_step_p] = _batch
+mlir.register_lowering(_step_p, mlir.lower_fun(_flat_step, multiple_results=True))
 
 
 def _init_heun(sde: Any, t0: Scalar, x0: State, args: Any) -> PyTree:
@@ -203,12 +255,10 @@ def _step_heun(
     drift, diffusion = fields_of(sde, "reversible_heun")
     h = t1 - t0
     y, f0, g0 = memory
-    y = leafwise(lambda h, x, y, f, g, dw: 2 * x - y + h * f + g * dw, h, x, y, f0, g0, dw)
+    y = weighted(x, (2, x), (-1, y), (h, f0), (g0, dw))
     f1, g1 = drift(t1, y, args), diffusion_of(diffusion, t1, y, args)
-    x = leafwise(
-        lambda h, x, f0, f1, g0, g1, dw: x + h / 2 * (f0 + f1) + (g0 + g1) / 2 * dw,
-        *(h, x, f0, f1, g0, g1, dw),
-    )
+    half = jax.tree.map(lambda dw: dw / 2, dw)
+    x = plus(x, (h / 2, f0), (h / 2, f1), (g0, half), (g1, half))
     return x, (y, f1, g1)
 
 

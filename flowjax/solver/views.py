@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flowjax import _check
+from flowjax._devices import typed
 from flowjax._numerics import narrow, wide
 from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed
@@ -161,7 +162,10 @@ def _solve(static: Static, arrays: list[Any]) -> State:
     steps = Steps(checked(problem.field, x0), problem.args, step, noisy, path, x0)
     x = wide(x0)
     memory = as_memory(step.init(steps.field, ts[0], x, problem.args)) if steps.remembers else None
-    (x, _), states = problem.adjoint.scan(steps, (x, memory), intervals, every)
+    first = jax.tree.map(lambda leaf: leaf[0], intervals)
+    start = typed(lambda carry: steps.one(carry, first), (x, memory))
+    (x, _), states = problem.adjoint.scan(steps, start, intervals, every)
     if every is None:
         return narrow(x, x0)
-    return jax.tree.map(lambda x0, x: jnp.concatenate([x0[None], x.astype(x0.dtype)]), x0, states)
+    path = jax.tree.map(lambda x0, x: jnp.concatenate([x0[None], x]), start[0], states)
+    return narrow(path, x0)

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -12,10 +13,15 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import Domain
 from flowjax.fields.velocity import Velocity, velocity
-from flowjax.schedules.point import path_at, unknown_rate
+from flowjax.schedules.point import PathPoint, path_at, unknown_rate
 from flowjax.schedules.schedule import checked_schedule
 
 Target = TypeVar("Target", bound=eqx.Module)
+
+
+# The end of a path, as those of flowjax have it: x is the data.
+_NUMBERS: Any = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+AT_DATA = PathPoint(*_NUMBERS)
 
 
 class _Marginal(eqx.Module):
@@ -26,18 +32,14 @@ class _Marginal(eqx.Module):
     schedule: Any
 
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
-        return self._on_path("_velocity_on", t, x)
+        path, data, whitened, _ = expected(self.target, self.schedule, t, x)
+        velocity = path.alpha_rate * data + path.half_variance_rate * whitened
+        return velocity.astype(jnp.result_type(x))
 
     def data_and_noise(self, t: ArrayLike, x: ArrayLike, args: Any) -> tuple[Array, Array]:
         """The expected data and noise, at both ends of every schedule too."""
-        return self._on_path("_pair_on", t, x)
-
-    def _on_path(self, method: str, t: ArrayLike, x: ArrayLike) -> Any:
-        x = one_sample(x, self.target.shape)
-        dtype = computing_dtype(x.dtype)
-        path = path_at(self.schedule, t, dtype)
-        value = getattr(widened(self.target, dtype), method)(path, x.astype(dtype))
-        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), value)
+        path, data, whitened, _ = expected(self.target, self.schedule, t, x)
+        return data.astype(jnp.result_type(x)), (path.sigma * whitened).astype(jnp.result_type(x))
 
 
 def marginal_velocity(target: Any, schedule: Any) -> Velocity:
@@ -55,8 +57,15 @@ class MarginalScore(eqx.Module):
     schedule: Any
 
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
-        x = one_sample(x, self.target.shape)
-        return widened(self.target, x.dtype).marginal(self.schedule, t).score(x)
+        return expected(self.target, self.schedule, t, x)[3].astype(jnp.result_type(x))
+
+
+def expected(target: Any, schedule: Any, t: ArrayLike, x: ArrayLike) -> tuple:
+    """The path at t, and what is expected where the state is x; of the dtype to compute in."""
+    x = one_sample(x, target.shape)
+    dtype = computing_dtype(x.dtype)
+    path = path_at(schedule, t, dtype)
+    return path, *widened(target, dtype)._expected(path, x.astype(dtype))
 
 
 def widened(target: Target, dtype: Any) -> Target:

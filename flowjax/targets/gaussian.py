@@ -19,6 +19,7 @@ from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import broadcasts_to, concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
+    AT_DATA,
     MarginalScore,
     marginal_velocity,
     one_sample,
@@ -41,7 +42,7 @@ class Gaussian(eqx.Module):
     has samples and a velocity, but no density of its own. At t = 1, where all paths to a point
     meet, the velocity is their mean motion, alpha' mu. So a method that calls the field there, such
     as `heun` or `rk4`, ends beside the point, by a part of h under `CondOT`, and others, such as
-    `euler`, `midpoint` or `ddim`, on it. The score there, which has no limit, is taken as 0.
+    `euler`, `midpoint` or `ddim`, on it. The score there, which has no limit, is NaN.
     States of 16 bits are computed in float32 and returned in their own dtype.
 
     Args:
@@ -166,21 +167,12 @@ class Gaussian(eqx.Module):
         Raises:
             TypeError: x is not real floating.
             ValueError: x has another shape than mean, or a standard deviation is 0 (where it is
-                not traced; the score is then 0 where it is).
+                not traced; the score is NaN where it is).
         """
         x = one_sample(x, self.shape)
         refuse_points(self.std, "cov_or_std", "score")
         wide = widened(self, x.dtype)
-        return wide._score(x.astype(wide.mean.dtype)).astype(x.dtype)
-
-    def _score(self, x: Array) -> Array:
-        """`score`, for an x of this Gaussian's dtype."""
-        displacement = x - self.mean
-        if self.covariance is not None:
-            return -solve(self.covariance, displacement)
-        assert self.std is not None
-        inverse = jnp.broadcast_to(quotient(jnp.ones_like(self.std), self.std), self.shape)
-        return -displacement * inverse * inverse
+        return wide._expected(AT_DATA, x.astype(wide.mean.dtype))[2].astype(x.dtype)
 
     def marginal(self, schedule: Any, t: ArrayLike) -> "Gaussian":
         """The law of `x_t = alpha x_1 + sigma x_0`.
@@ -225,34 +217,22 @@ class Gaussian(eqx.Module):
         """
         return MarginalScore(self, checked_schedule(schedule))
 
-    def _velocity_on(self, path: PathPoint, x: Array) -> Array:
-        """`u_t(x)` at one point of a path, for an x of this Gaussian's dtype."""
-        displacement = x - path.alpha * self.mean
-        growth = path.alpha * path.alpha_rate
-        if self.std is not None:
-            variance = self.std**2
-            rate = growth * variance + path.half_variance_rate
-            rate = quotient(rate, path.alpha**2 * variance + path.variance)
-            stretch = jnp.broadcast_to(rate, self.shape) * displacement
-        else:
-            assert self.covariance is not None
-            whitened = solve(self._path_covariance(path), displacement)
-            stretch = growth * matmul(self.covariance, whitened)
-            stretch = stretch + path.half_variance_rate * whitened
-        return path.alpha_rate * self.mean + stretch
+    def _expected(self, path: PathPoint, x: Array) -> tuple[Array, Array, Array]:
+        """Where the state is x: the data, `w = C_t^-1 (x - alpha mu)`, and the score, which is -w.
 
-    def _pair_on(self, path: PathPoint, x: Array) -> tuple[Array, Array]:
-        """The expected data and noise at one point of a path."""
+        At t = 1 a point has no score, which is NaN, and its w is 0.
+        """
         displacement = x - path.alpha * self.mean
         if self.std is not None:
             variance = jnp.broadcast_to(self.std**2, self.shape)
-            whitened = quotient(displacement, path.alpha**2 * variance + path.variance)
-            spread = variance * whitened
+            width = path.alpha**2 * variance + path.variance
+            whitened = quotient(displacement, width)
+            spread, score = variance * whitened, jnp.where(width == 0, jnp.nan, -whitened)
         else:
             assert self.covariance is not None
             whitened = solve(self._path_covariance(path), displacement)
-            spread = matmul(self.covariance, whitened)
-        return self.mean + path.alpha * spread, path.sigma * whitened
+            spread, score = matmul(self.covariance, whitened), -whitened
+        return self.mean + path.alpha * spread, whitened, score
 
     def _full_std(self) -> Array:
         assert self.std is not None

@@ -16,6 +16,7 @@ from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 from flowjax.targets._arrays import concrete, deviation, of_one_dtype
 from flowjax.targets._marginals import (
+    AT_DATA,
     MarginalScore,
     marginal_velocity,
     one_sample,
@@ -185,14 +186,12 @@ class GaussianMixture(eqx.Module):
         Raises:
             TypeError: x is not real floating.
             ValueError: x has another shape than one sample, or a standard deviation is 0 (where
-                it is not traced; the score of a point is then 0 where it is).
+                it is not traced; the score at a point is NaN where it is).
         """
         x = one_sample(x, self.shape)
         refuse_points(self.stds, "stds", "score")
         wide = widened(self, x.dtype)
-        wide_x = x.astype(wide.means.dtype)
-        scores = jax.vmap(lambda component: component._score(wide_x))(wide._components())
-        return wide._average(wide_x, scores).astype(x.dtype)
+        return wide._expected(AT_DATA, x.astype(wide.means.dtype))[2].astype(x.dtype)
 
     def marginal(self, schedule: Any, t: ArrayLike) -> "GaussianMixture":
         """The law of `x_t = alpha x_1 + sigma x_0`.
@@ -232,17 +231,17 @@ class GaussianMixture(eqx.Module):
         """
         return MarginalScore(self, checked_schedule(schedule))
 
-    def _velocity_on(self, path: PathPoint, x: Array) -> Array:
-        """`u_t(x)` at one point of a path, for an x of this mixture's dtype."""
-        components = self._components()
-        velocities = jax.vmap(lambda component: component._velocity_on(path, x))(components)
-        return self._on(path)._average(x, velocities)
+    def _expected(self, path: PathPoint, x: Array) -> tuple[Array, Array, Array]:
+        """Where the state is x: the averages of what the components expect."""
+        shares = jax.nn.softmax(self._on(path)._log_joint(x))
 
-    def _pair_on(self, path: PathPoint, x: Array) -> tuple[Array, Array]:
-        """The expected data and noise at one point of a path."""
-        data, noise = jax.vmap(lambda component: component._pair_on(path, x))(self._components())
-        marginal = self._on(path)
-        return marginal._average(x, data), marginal._average(x, noise)
+        def average(values: Array) -> Array:
+            share = shares.reshape(shares.shape + (1,) * x.ndim)
+            # What has no share, such as a point elsewhere, is not asked.
+            return jnp.sum(share * jnp.where(share == 0, 0, values), axis=0)
+
+        each = jax.vmap(lambda component: component._expected(path, x))(self._components())
+        return jax.tree.map(average, each)
 
     def _on(self, path: PathPoint) -> "GaussianMixture":
         means = path.alpha * self.means
@@ -260,11 +259,6 @@ class GaussianMixture(eqx.Module):
         missing = self.means.ndim - self.stds.ndim if self.stds.ndim else 0
         stds = self.stds.reshape(self.stds.shape + (1,) * missing)
         return jax.vmap(Gaussian)(self.means, jnp.broadcast_to(stds, self.means.shape))
-
-    def _average(self, x: Array, values: Array) -> Array:
-        """`sum_k r_k(x) values_k`."""
-        responsibilities = jax.nn.softmax(self._log_joint(x))
-        return jnp.tensordot(responsibilities, values, axes=1, precision=jax.lax.Precision.HIGHEST)
 
     def _log_joint(self, x: Array) -> Array:
         """`log(w_k N(x; mu_k, C_k))` for each component."""

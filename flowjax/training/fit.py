@@ -13,6 +13,7 @@ import optax
 from jax import Array
 
 from flowjax import _check
+from flowjax._devices import rows
 from flowjax._progress import progress_bar
 
 # How often the progress bar asks for the loss, and so waits for the device.
@@ -143,7 +144,7 @@ def _update(
     batch_size: int,
 ) -> tuple[Any, Any, Array]:
     indices = jax.lax.dynamic_slice(order, (batch_number * batch_size,), (batch_size,))
-    samples = jax.tree.map(lambda leaf: leaf[indices], data)
+    samples = jax.tree.map(lambda leaf: rows(leaf, indices), data)
     keys = jax.random.split(key, batch_size)
 
     def checked(model: Any, sample: Any, key: Array) -> Array:

@@ -343,6 +343,11 @@ V = fj.velocity(wider, STRAIGHT)
             "schedule must be the one that this model was made for, VariancePreserving.*CondOT",
         ),
         (
+            lambda: fj.velocity(fj.Gaussian(0.0, 1.0).marginal_score(VP), STRAIGHT, "score"),
+            ValueError,
+            "made for, VariancePreserving",
+        ),
+        (
             lambda: fj.velocity(fj.precondition(wider, VP), fj.VariancePreserving(0.1, 10), "data"),
             ValueError,
             "made for, .*20.* got .*10",
@@ -359,6 +364,17 @@ V = fj.velocity(wider, STRAIGHT)
         (lambda: V.score(np.nan, X[0], None), ValueError, r"t must lie within.*nan"),
         (lambda: V("0.5", X[0], None), ValueError, "the model's output"),
         (lambda: fj.velocity(wider, STRAIGHT, np.ones(3)), ValueError, "predicts must be one of"),
+        (
+            lambda: V.with_model(fj.Gaussian(0.0, 1.0).marginal_score(STRAIGHT)),
+            ValueError,
+            "predicts must be 'score', which this model gives, got 'velocity'",
+        ),
+        (lambda: V.with_model(V), TypeError, "model must be.*got a field of the velocity"),
+        (
+            lambda: fj.velocity(fj.Gaussian(0.0, 1.0).velocity(VP).model, VP, "data"),
+            ValueError,
+            "predicts must be 'velocity', which this model gives, got 'data'",
+        ),
         (lambda: V.with_model(3), TypeError, "model must be a function.*3"),
         (lambda: fj.precondition(None, STRAIGHT), TypeError, "network.*None"),
         (lambda: fj.precondition(wider, fj.CondOT), TypeError, "schedule.*CondOT"),

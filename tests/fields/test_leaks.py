@@ -50,6 +50,10 @@ def density(field, ts=TS):
     return fj.log_likelihood(X0, field, TARGET.log_prob, ts, args=NULL)
 
 
+def euler_density(field, ts=TS):
+    return fj.euler_log_likelihood(X0, field, TARGET.log_prob, ts, args=NULL)
+
+
 # --- a field of another kind ----------------------------------------------------------------------
 
 V = of(STRAIGHT)
@@ -61,6 +65,7 @@ NO_VELOCITIES = {
     "a function around a velocity": lambda t, x, args: V(t, x, args),
     "a score": TARGET.marginal_score(STRAIGHT),
     "a model of the data": fj.precondition(network, STRAIGHT),
+    "the model of a target": TARGET.velocity(STRAIGHT).model,
     "a bridge's drift": fj.gaussian_bridge(TARGET, TARGET, 1.0).drift,
     "a diffusion's drift": fj.ornstein_uhlenbeck(1.0, 1.0).drift,
     "an SDE": NOISED,
@@ -101,7 +106,8 @@ NO_PLAIN_FIELD = ("a score", "a model of the data", "a bridge's drift", "a diffu
 @pytest.mark.parametrize("name", [*NO_PLAIN_FIELD, "an SDE", "an SDE's drift"])
 def test_the_likelihood_of_what_is_known_to_be_no_flow_is_refused(name, unchecked):
     words = "must be a velocity, a plain field.* of a flow, got"
-    refuses(TypeError, words, lambda ts: density(NO_VELOCITIES[name], ts))
+    for likelihood in (density, euler_density):
+        refuses(TypeError, words, lambda ts, f=likelihood: f(NO_VELOCITIES[name], ts))
 
 
 COUPLED = of(STRAIGHT, coupled=True)
@@ -145,6 +151,7 @@ AT_NOISE_READ = {
     "exponential_euler": lambda v: solved(fj.with_noise(v, 0.5), step=fj.exponential_euler),
     "sample": lambda v: fj.sample(KEY, v, lambda key: X0, TS, 2, args=NULL),
     "the likelihood": density,
+    "the likelihood of Euler's method": euler_density,
     "Heun's method backward": lambda v: solved(v, TS[::-1], fj.heun),
     "a call": lambda v: v(0.0, X0, NULL),
     "a call under jit": lambda v: jax.jit(lambda x: v(ZERO, x, NULL))(X0),
@@ -240,15 +247,60 @@ def test_times_that_leave_the_schedule_are_refused(name, times):
             call()
 
 
+def test_the_times_that_leave_are_named_in_full():
+    with pytest.raises(ValueError, match=r"got times from 0\.0 to 1\.0000001"):
+        solved(TARGET.velocity(VP), np.array([0.0, 0.5, 1.0000001], np.float32), fj.adams())
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_samples_are_not_drawn_towards_noise(name):
     with pytest.raises(ValueError, match="ts must not decrease where"):
         fj.sample(KEY, FIELDS[name], lambda key: X0, TS[::-1], 2, args=NULL)
 
 
-def test_a_density_is_refused_times_that_leave_the_schedule():
+@pytest.mark.parametrize("likelihood", [density, euler_density])
+def test_a_density_is_refused_times_that_leave_the_schedule(likelihood):
     with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\]"):
-        density(TARGET.velocity(VP), np.array([0.0, 0.5, 1.2]))
+        likelihood(TARGET.velocity(VP), np.array([0.0, 0.5, 1.2]))
+
+
+class Root(fj.Schedule):
+    """A user's schedule that falls like a square root, and does not say how its square falls."""
+
+    def alpha(self, t):
+        return t
+
+    def sigma(self, t):
+        return jnp.sqrt(1 - t)
+
+
+class RootThatSaysEnough(Root):
+    def variance(self, t):
+        return 1 - t
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        lambda schedule: of(schedule, "data"),
+        lambda schedule: of(schedule, "score"),
+        TARGET.velocity,
+        lambda schedule: fj.with_noise(of(schedule), 0.5),
+    ],
+)
+def test_a_rate_that_a_schedule_does_not_tell_is_refused(field):
+    """It tells it by the rate of its square. A step that is not taken there needs it not."""
+    step = fj.stochastic_heun if isinstance(field(Root()), fj.SDE) else fj.heun
+    ts = TS[1:]
+    with pytest.raises(ValueError, match=r"rate of sigma.*give .*variance\(t\)"):
+        solved(field(Root()), ts, step)
+    assert np.all(np.isfinite(solved(field(Root()), ts)))
+    assert np.all(np.isfinite(solved(of(Root()), ts, fj.heun)))
+
+
+def test_a_schedule_that_tells_the_rate_of_its_square_is_taken_to_the_end():
+    ends = [solved(TARGET.velocity(s), TS, fj.heun) for s in (RootThatSaysEnough(), ROOT)]
+    np.testing.assert_allclose(*ends, rtol=1e-5)
 
 
 def test_a_schedule_whose_numbers_are_arrays_is_looked_at_too():
@@ -285,6 +337,10 @@ def test_what_says_enough_is_accepted_at_both_ends():
     for predicts in ("data", "v"):
         for step in (fj.euler, *QUIET.values()):
             accepted(of(ROOT, predicts), step=step)
+            # Nor does the density of the Euler sampler call it at the data end.
+            jax.eval_shape(lambda x, v=of(ROOT, predicts): euler_density(v) + x, X0)
+    accepted(fj.velocity(fj.precondition(network, STRAIGHT), STRAIGHT, "data"), step=fj.heun)
+    accepted(fj.velocity(TARGET.marginal_score(VP), VP, "score"), step=fj.heun)
     accepted(TARGET.velocity(STILL), step=fj.ddim)
     accepted(of(STILL))
     accepted(COUPLED)
@@ -372,6 +428,9 @@ MADE_UP = {
         lambda ts: fj.sample(KEY, NOISE, lambda key: X0, ts, 1, args=NULL)[0], TS
     ),
     "the noise, in the likelihood": under_jit(lambda ts: density(NOISE, ts), TS),
+    "the noise, in the likelihood of Euler's method": under_jit(
+        lambda ts: euler_density(NOISE, ts), TS
+    ),
     **{f"the noise, in {name}": traced(NOISE, step) for name, step in SAMPLERS.items()},
     # A velocity that stands still.
     "the velocity that stands still, read as data": under_jit(

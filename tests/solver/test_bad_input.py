@@ -392,14 +392,14 @@ def test_a_step_that_takes_too_few_arguments_is_refused():
 
 @pytest.mark.parametrize("field", [None, 3.0, "drift", X0])
 def test_what_is_no_field_is_refused(field):
-    with refuses(TypeError, "field must be a callable (t, x, args) -> dx", "got"):
+    with refuses(TypeError, "field must be a function (t, x, args) -> dx", "got"):
         fj.solve(field, X0, TS)
 
 
 def test_an_sde_of_what_are_no_fields_is_refused():
-    with refuses(TypeError, "drift must be a callable", "got 1.0"):
+    with refuses(TypeError, "drift must be a function", "got 1.0"):
         fj.solve(fj.SDE(1.0, constant), X0, TS, key=KEY)
-    with refuses(TypeError, "diffusion must be a callable", "got 1.0"):
+    with refuses(TypeError, "diffusion must be a function", "got 1.0"):
         fj.solve(fj.SDE(decay, 1.0), X0, TS, key=KEY)
 
 

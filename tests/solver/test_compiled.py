@@ -51,6 +51,8 @@ def lives_on(make, use):
     del rates
     use(field)
     del field
+    if jax.__version_info__ < (0, 7):
+        jax.clear_caches()  # which JAX itself keeps of a jit inside of a scan
     gc.collect()
     return alive() is not None
 

@@ -363,6 +363,27 @@ def test_the_gradient_of_every_kth_state_is_that_of_all_states_sliced(n, every):
     assert_close(gradient(inputs, every, 1), gradient(inputs, 1, every), 1e-13)
 
 
+@pytest.mark.parametrize(
+    ("n", "every", "segments"),
+    [(13, 3, 13), (13, 3, 2), (13, 5, 7), (13, 1, 4), (300, 20, None)],
+)
+def test_a_trajectory_in_segments_of_any_length_has_the_same_gradient(n, every, segments):
+    """More segments than recorded times and fewer, also where nothing divides anything."""
+    sde, inputs = noisy_problem(n)
+
+    def loss(inputs, adjoint):
+        x0, ts, args, increments = inputs
+        settings = {"increments": increments, "adjoint": adjoint, "every": every}
+        path = fj.trajectory(sde, x0, ts, args, **settings)
+        return reward(path), path
+
+    gradient = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+    got, path = gradient(inputs, fj.Checkpointed(segments))
+    expected, expected_path = gradient(inputs, fj.Direct())
+    assert_close(path, expected_path, 1e-14)
+    assert_close(got, expected, 1e-13)
+
+
 def test_the_gradient_of_a_vmap_is_the_vmap_of_the_gradient():
     problem = array_problem(jnp)
     args = cast(problem.args, jnp.float64)
@@ -391,7 +412,7 @@ def test_the_gradient_of_a_vmap_is_the_vmap_of_the_gradient():
 
 
 @functools.cache
-def gradient_bytes(adjoint, n, width=64, batch=256):
+def gradient_bytes(adjoint, n, width=64, batch=256, every=None):
     """Temporary memory of the compiled gradient through a network with two hidden layers."""
     # Shapes are all that a compilation needs.
     field = eqx.filter_eval_shape(
@@ -400,7 +421,10 @@ def gradient_bytes(adjoint, n, width=64, batch=256):
 
     def loss(field, x0):
         velocity = lambda t, x, args: jax.vmap(field)(x)  # noqa: E731
-        return jnp.sum(fj.solve(velocity, x0, fj.uniform_grid(n), adjoint=adjoint) ** 2)
+        if every is None:
+            return jnp.sum(fj.solve(velocity, x0, fj.uniform_grid(n), adjoint=adjoint) ** 2)
+        path = fj.trajectory(velocity, x0, fj.uniform_grid(n), adjoint=adjoint, every=every)
+        return jnp.sum(path**2)
 
     arrays, static = eqx.partition(field, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     gradient = jax.jit(jax.grad(lambda arrays, x0: loss(eqx.combine(arrays, static), x0)))
@@ -420,6 +444,12 @@ def test_the_memory_of_the_default_grows_as_the_square_root_of_the_number_of_ste
     assert gradient_bytes(fj.Checkpointed(), 1600) < 4 * gradient_bytes(fj.Checkpointed(), 100)
     one_segment = fj.Checkpointed(segments=1)
     assert gradient_bytes(one_segment, 1600) > 7 * gradient_bytes(one_segment, 100)
+
+
+def test_segments_bound_the_memory_between_two_recorded_states():
+    """Of 800 steps each, in 40 segments each: 2 recorded states + 80 + 20 for 2 + 800."""
+    in_one, in_many = fj.Checkpointed(segments=1), fj.Checkpointed(segments=80)
+    assert gradient_bytes(in_many, 1600, every=800) < gradient_bytes(in_one, 1600, every=800) / 4
 
 
 def test_numpy_integers_serve_as_segments_and_counts():

@@ -189,6 +189,184 @@ def test_reversible_heun_converges_to_the_stratonovich_solution(x64):
     assert np.log2(error(32) / error(8)) / 2 == pytest.approx(1.0, abs=0.2)
 
 
+# However a parameter is given.
+
+WAYS = {
+    "a Python float": float,
+    "a NumPy scalar": np.float64,
+    "a NumPy array": np.asarray,
+    "a weakly typed array": jnp.asarray,
+    "a float32 array": jnp.float32,
+}
+INCREMENTS = 0.2 * np.random.default_rng(0).standard_normal((20, 2))
+
+
+def decay(t, x, args):
+    """dx/dt = -rate x, of args with another array and a label beside the rate."""
+    return -args["rate"] * x + 0 * args["others"][0] * args["others"][1].astype(x.dtype)
+
+
+NOISY_DECAY = fj.SDE(decay, lambda t, x, args: args["rate"] * (1 + x * x) / 4)
+
+
+def decayed(rate, x0=1.0):
+    args = {"rate": rate, "others": (jnp.float32(2.0), LABEL)}
+    settings = {"step": fj.midpoint, "adjoint": fj.Reversible()}
+    return fj.solve(decay, x0, fj.uniform_grid(20), args, **settings)
+
+
+def noisily_decayed(rate, adjoint=fj.Reversible()):
+    args = {"rate": rate, "others": (jnp.float32(2.0), LABEL)}
+    increments = jnp.asarray(INCREMENTS[:, 0])
+    settings = {"increments": increments, "step": fj.reversible_heun, "adjoint": adjoint}
+    return fj.solve(NOISY_DECAY, 1.0, fj.uniform_grid(20), args, **settings)
+
+
+def linear(t, x, rate):
+    return -rate * x
+
+
+def normal_log_prob(x):
+    return -x * x / 2
+
+
+def likelihood(rate):
+    settings = {"step": fj.midpoint, "adjoint": fj.Reversible()}
+    return fj.log_likelihood(
+        0.6, linear, normal_log_prob, fj.uniform_grid(20), args=rate, **settings
+    )
+
+
+def derivative(function, rate):
+    """By a complex step, which has no error of differences."""
+    return function(rate + 1e-30j).imag / 1e-30
+
+
+def coupled_decay(rate):
+    """The end from x0 = 1 of dx/dt = -rate x, by the scheme in `coupled_in_numpy`."""
+    y = z = 1.0
+    a = rate / 20
+    for _ in range(20):
+        y = 0.999 * y + 0.001 * z + (-a + a * a / 2) * z
+        z = z - (a + a * a / 2) * y
+    return y
+
+
+def test_the_gradient_is_the_same_however_a_parameter_is_given():
+    """Of a solve, of a noisy one, and of a likelihood: log p_0(x_0) + rate, with x_0 from x_1."""
+    expected = {
+        decayed: derivative(coupled_decay, 1.3),
+        noisily_decayed: jax.grad(noisily_decayed)(jnp.float32(1.3), fj.Direct()),
+        likelihood: derivative(lambda rate: rate - (0.6 * coupled_decay(-rate)) ** 2 / 2, 1.3),
+    }
+    for end, wanted in expected.items():
+        compiled = jax.jit(jax.grad(end))
+        for way, given in WAYS.items():
+            for gradient in (jax.grad(end), compiled):
+                np.testing.assert_allclose(gradient(given(1.3)), wanted, rtol=2e-5, err_msg=way)
+
+
+def test_a_python_float_has_its_gradient_in_every_transformation():
+    expected = derivative(coupled_decay, 1.3)
+    x0s = jnp.array([0.5, 1.0, -2.0])
+    one, pull = jax.vjp(decayed, 1.3)
+    np.testing.assert_allclose(pull(jnp.ones_like(one))[0], expected, rtol=2e-5)
+    np.testing.assert_allclose(jax.jacrev(decayed)(1.3), expected, rtol=2e-5)
+    each = jax.vmap(jax.grad(decayed), in_axes=(None, 0))(1.3, x0s)
+    np.testing.assert_allclose(each, expected * x0s, rtol=2e-5)
+    in_a_tree = jax.grad(lambda tree: decayed(tree["rate"], tree["x0"][0]))
+    got = in_a_tree({"rate": 1.3, "x0": (jnp.float32(-2.0), 7.0)})
+    np.testing.assert_allclose(got["rate"], -2 * expected, rtol=2e-5)
+    assert got["x0"][1] == 0
+
+
+# Second derivatives, and batches.
+
+
+def noisy_loss(rate, x0, increments, adjoint=fj.Reversible()):
+    settings = {"increments": increments, "step": fj.reversible_heun, "adjoint": adjoint}
+    args, ts = {"rate": rate, "others": (jnp.ones(()), LABEL)}, fj.uniform_grid(20)
+    return jnp.sum(fj.trajectory(NOISY_DECAY, x0, ts, args, every=7, **settings) ** 2)
+
+
+def test_second_derivatives_of_a_reversible_solve_are_right_but_for_forward_mode_within(x64):
+    """Reverse mode may itself be differentiated in any mode; forward mode may not be."""
+
+    def total(rate, adjoint):
+        losses = jax.vmap(lambda dw: noisy_loss(rate, 0.5, dw, adjoint), in_axes=1)(INCREMENTS)
+        return jnp.sum(losses)
+
+    ours = lambda rate: total(rate, fj.Reversible())  # noqa: E731
+    expected = jax.jit(jax.hessian(lambda rate: total(rate, fj.Direct())))(1.3)
+    for outer in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(jax.jit(outer(jax.jacrev(ours)))(1.3), expected, rtol=1e-9)
+    for forward in (jax.jacfwd(ours), jax.jacrev(jax.jacfwd(ours))):
+        with pytest.raises(TypeError, match="forward-mode autodiff"):
+            forward(1.3)
+
+
+def test_a_batch_has_the_gradients_of_its_samples(x64):
+    """One for all samples where they share a parameter, one each where it is asked for."""
+    x0, own = jnp.array(0.5), jnp.array([1.3, 0.8])  # of one start: the noise makes the batch
+    gradient = jax.jit(jax.grad(noisy_loss))
+    alone = [gradient(1.3, x0, dw) for dw in INCREMENTS.T]
+
+    def each(rates, axis):
+        return jax.vmap(noisy_loss, in_axes=(axis, None, 1))(rates, x0, INCREMENTS)
+
+    per_sample = jax.vmap(jax.grad(noisy_loss), in_axes=(None, None, 1))
+    np.testing.assert_allclose(jax.jit(per_sample)(1.3, x0, INCREMENTS), alone, rtol=1e-10)
+    shared = jax.jit(jax.grad(lambda rate: jnp.sum(each(rate, None))))(1.3)
+    np.testing.assert_allclose(shared, sum(alone), rtol=1e-10)
+    of_own = jax.jit(jax.grad(lambda rates: jnp.sum(each(rates, 0))))(own)
+    expected = [alone[0], gradient(0.8, x0, INCREMENTS[:, 1])]
+    np.testing.assert_allclose(of_own, expected, rtol=1e-10)
+
+
+def test_a_field_may_use_the_name_of_the_axis_of_its_batch(x64):
+    """Samples that attract each other, against the same as one state of all of them."""
+    x0s, ts = jnp.array([0.3, -0.5, 1.0]), fj.uniform_grid(20)
+    settings = {"step": fj.midpoint, "adjoint": fj.Reversible()}
+
+    def named(t, x, rate):
+        return jnp.sin(x) - rate * (x - jax.lax.pmean(x, "samples"))
+
+    def written_out(t, x, rate):
+        return jnp.sin(x) - rate * (x - jnp.mean(x))
+
+    def by_name(rate, x0s):
+        end = lambda x0: fj.solve(named, x0, ts, rate, **settings)  # noqa: E731
+        return jnp.sum(jax.vmap(end, axis_name="samples")(x0s) ** 3)
+
+    def as_one(rate, x0s):
+        return jnp.sum(fj.solve(written_out, x0s, ts, rate, **settings) ** 3)
+
+    got, expected = (jax.jit(jax.grad(f, (0, 1)))(0.7, x0s) for f in (by_name, as_one))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), got, expected)
+
+
+def test_a_batch_takes_the_memory_of_one_state_of_all_samples():
+    """The gradient of a shared network: not one for each sample."""
+    samples, width = 512, 64
+
+    def network(weights, x):
+        return jnp.tanh(x @ weights[0]) @ weights[1]
+
+    def alone(x0, weights):
+        field = lambda t, x, weights: network(weights, x)  # noqa: E731
+        return fj.solve(field, x0, fj.uniform_grid(8), weights, adjoint=fj.Reversible())
+
+    def temporary_bytes(solved):
+        gradient = jax.jit(jax.grad(lambda weights, x0: jnp.sum(solved(x0, weights))))
+        weights = (np.zeros((2, width), np.float32), np.zeros((width, 2), np.float32))
+        analysis = gradient.lower(weights, np.zeros((samples, 2), np.float32)).compile()
+        return analysis.memory_analysis().temp_size_in_bytes
+
+    by_vmap = temporary_bytes(jax.vmap(alone, in_axes=(0, None)))
+    assert by_vmap < samples * 4 * width * 4
+    assert by_vmap <= 1.1 * temporary_bytes(alone)
+
+
 def test_its_memory_does_not_grow_with_the_number_of_steps():
     def temporary_bytes(adjoint, n):
         def loss(rate):
@@ -241,7 +419,12 @@ def test_the_parasitic_mode_of_a_reversible_solve_dies_out_as_its_docstring_says
     assert error(1 - 1e-3) > solution
 
 
-def test_a_reversible_solve_in_16_bits_is_refused():
-    x0 = jnp.ones(2, jnp.bfloat16)
-    with pytest.raises(TypeError, match=r"state of 32 bits or more.*got dtypes \['bfloat16'\]"):
-        fj.solve(fj.linear_field, x0, fj.uniform_grid(8), 1.0, adjoint=fj.Reversible())
+def test_a_reversible_solve_in_half_precision_is_that_in_32_bits_rounded():
+    def end(x0):
+        ts, adjoint = fj.uniform_grid(8), fj.Reversible()
+        return fj.solve(fj.linear_field, x0, ts, 0.5, step=fj.midpoint, adjoint=adjoint)
+
+    half = jnp.full(2, 1.5, jnp.bfloat16)
+    value, slope = jax.value_and_grad(lambda x0: end(x0).sum().astype(jnp.float32))(half)
+    np.testing.assert_allclose(value, 2 * end(half.astype(jnp.float32))[0], rtol=2**-6)
+    np.testing.assert_allclose(slope.astype(jnp.float32), np.exp(-0.5), rtol=2**-6)

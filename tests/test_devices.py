@@ -1,0 +1,207 @@
+"""Everything on four devices is what it is on one: on meshes, automatic and explicit, in shard_map.
+
+JAX makes its devices when it starts, so the checks run in a process of their own, which this file
+is the program of too.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import flowjax as fj
+
+# Before, no mesh has explicit axes and shard_map is an experiment.
+NEW = hasattr(jax, "set_mesh")
+RATE, KEY = 0.7, jax.random.key(3)
+X0S = np.linspace(-1, 1, 16, dtype=np.float32).reshape(8, 2)
+INCREMENTS = np.float32(0.4 * np.random.default_rng(0).standard_normal((8, 6, 2)))
+CONSTANT = np.array([0.3, -0.5], np.float32)
+BATCH = PartitionSpec("samples")
+
+
+def meshes():
+    """Name, mesh, and the context of it: a mesh in a list and in two axes, of both kinds."""
+    devices = np.array(jax.devices())
+    assert len(devices) == 4
+    yield "automatic", Mesh(devices, ("samples",)), contextlib.nullcontext()
+    if NEW:
+        explicit = jax.make_mesh((4,), ("samples",), (jax.sharding.AxisType.Explicit,))
+        yield "explicit", explicit, jax.set_mesh(explicit)
+
+
+def check_close(got, expected, name):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6, err_msg=name),
+        *(got, expected),
+    )
+
+
+def drift(t, x, rate):
+    return x * (1 - rate * x * x) + t
+
+
+SDE = fj.SDE(drift, lambda t, x, rate: rate * (1 + x / 4))
+
+
+def ends(x0, dw, rate):
+    """Solves by the adjoints, with noise from a start that is a constant."""
+    ts = fj.uniform_grid(6)
+    for adjoint in (fj.Checkpointed(2), fj.Truncated(3)):
+        yield fj.solve(drift, x0, ts, rate, adjoint=adjoint)
+    yield fj.trajectory(drift, x0, ts, rate, step=fj.heun, adjoint=fj.Reversible(), every=2)[-1]
+    yield fj.solve(SDE, CONSTANT, ts, rate, increments=dw)
+    heun = {"step": fj.reversible_heun, "adjoint": fj.Reversible()}
+    yield fj.solve(SDE, CONSTANT, ts, rate, increments=dw, **heun)
+
+
+def values_and_gradients(function):
+    """Of one sample; of all of them: their values, and the gradients of the sum."""
+
+    def loss(x0s, dws, rate):
+        values = jax.vmap(function, in_axes=(0, 0, None))(x0s, dws, rate)
+        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(values)), values
+
+    return jax.grad(loss, (0, 2), has_aux=True)
+
+
+def check_on_meshes_and_in_shard_map(function):
+    differentiated = values_and_gradients(function)
+    expected = jax.jit(differentiated)(X0S, INCREMENTS, RATE)
+    for name, mesh, context in meshes():
+        with context:
+            x0s, dws = jax.device_put((X0S, INCREMENTS), NamedSharding(mesh, BATCH))
+            check_close(jax.jit(differentiated)(x0s, dws, RATE), expected, name)
+    if NEW:
+        mesh = Mesh(np.array(jax.devices()), ("samples",))
+        specs = {"in_specs": (BATCH, BATCH, None), "out_specs": ((BATCH, PartitionSpec()), BATCH)}
+        mapped = jax.shard_map(differentiated, mesh=mesh, **specs)
+        check_close(jax.jit(mapped)(X0S, INCREMENTS, RATE), expected, "shard_map")
+
+
+def check_solves():
+    check_on_meshes_and_in_shard_map(lambda x0, dw, rate: [*ends(x0, dw, rate)])
+
+
+def normal_log_prob(x):
+    return -jnp.sum(x * x) / 2
+
+
+def check_likelihoods():
+    ts = fj.uniform_grid(4)
+
+    def both(x, _, rate):
+        arguments = (x, drift, normal_log_prob, ts)
+        exact = fj.log_likelihood(*arguments, args=rate, step=fj.heun)
+        return exact, fj.log_likelihood(*arguments, args=rate, method="discrete")
+
+    check_on_meshes_and_in_shard_map(both)
+
+
+def check_samples_that_interact():
+    """Each is drawn to the mean over all devices, by its name."""
+    if not NEW:
+        return
+    ts, settings = fj.uniform_grid(6), {"step": fj.midpoint, "adjoint": fj.Reversible()}
+
+    def solved(mean, x0s, rate):
+        field = lambda t, x, rate: rate * (mean(x) - x) * x  # noqa: E731
+        return fj.solve(field, x0s, ts, rate, **settings)
+
+    def on_all(x0s, rate):
+        return solved(lambda x: jnp.mean(x), x0s, rate)
+
+    def by_name(x0s, rate):
+        mean = lambda x: jax.lax.pmean(jnp.mean(x), "samples")  # noqa: E731
+        mesh = Mesh(np.array(jax.devices()), ("samples",))
+        mapped = jax.shard_map(
+            lambda *a: solved(mean, *a), mesh=mesh, in_specs=(BATCH, None), out_specs=BATCH
+        )
+        return mapped(x0s, rate)
+
+    def gradient(end):
+        return jax.jit(jax.grad(lambda x0s, rate: jnp.sum(end(x0s, rate) ** 3), (0, 1)))(X0S, RATE)
+
+    check_close(gradient(by_name), gradient(on_all), "shard_map")
+
+
+def check_samples():
+    init, ts = lambda key: jax.random.normal(key, (2,)), fj.uniform_grid(4)
+
+    def drawn(**how):
+        return fj.sample(KEY, SDE, init, ts, 8, args=RATE, **how)
+
+    expected = drawn()
+    for name, mesh, context in meshes():
+        shardings = [NamedSharding(mesh, BATCH)]
+        two = Mesh(np.array(jax.devices()).reshape(2, 2), ("a", "b"))
+        if name == "automatic":
+            shardings += [NamedSharding(two, PartitionSpec("a", "b"))]
+            shardings += [NamedSharding(two, PartitionSpec(("a", "b")))]
+        for sharding in shardings:
+            check_close(drawn(sharding=sharding), expected, name)  # also out of its context
+            with context if sharding.mesh is mesh else contextlib.nullcontext():
+                got = drawn(sharding=sharding, batch_size=4)
+            assert got.sharding.is_equivalent_to(sharding, 2)
+            check_close(got, expected, name)
+
+
+def check_training():
+    x = np.linspace(-1, 1, 16, dtype=np.float32)
+
+    def loss(line, sample, key):
+        x, y = sample
+        return (line[0] * x + line[1] - y) ** 2
+
+    def trained(data):
+        settings = {"optimizer": optax.adam(0.1), "steps": 3, "batch_size": 8}
+        return fj.training.fit(jnp.zeros(2), loss, data, KEY, **settings)
+
+    expected = trained((x, 3 * x))
+    for name, mesh, context in meshes():
+        with context:
+            data = jax.device_put((x, 3 * x), NamedSharding(mesh, BATCH))
+            check_close(trained(data), expected, name)
+
+
+CHECKS = {
+    "solves": check_solves,
+    "likelihoods": check_likelihoods,
+    "samples that interact": check_samples_that_interact,
+    "samples": check_samples,
+    "training": check_training,
+}
+
+
+@pytest.fixture(scope="module")
+def reports():
+    """What the program says of each check: nothing, or how it failed."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    environment = os.environ | {"XLA_FLAGS": flags}
+    command = [sys.executable, __file__]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    parts = (part.partition("\n") for part in run.stdout.split("=== ")[1:])
+    return {name: report for name, _, report in parts}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_four_devices_do_what_one_does(name, reports):
+    assert reports[name] == ""
+
+
+if __name__ == "__main__":
+    for name, check in CHECKS.items():
+        print("===", name)
+        try:
+            check()
+        except Exception:
+            print(traceback.format_exc())

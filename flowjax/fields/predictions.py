@@ -231,7 +231,7 @@ def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
     )
 
     def values() -> tuple[Array, ...]:
-        path = _path_at(schedule, np.float32(t))
+        path = _path_at(schedule, np.asarray(t, jnp.result_type(float)))
         return (*path, _scale(source, target, path))
 
     known = None if source == target else _check.concrete(values)

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -90,6 +91,9 @@ def velocity(
         )
     domain = _domain(schedule, predicts, "velocity")
     pair_domain = _pair_domain(model, schedule, predicts)
+    if coupled and predicts == "data" and missing_at(1.0, schedule, "data", "score"):
+        unknown = "of coupled pairs, data alone says nothing of the noise at t = 1, where sigma = 0"
+        domain, pair_domain = (part._replace(at_end=unknown) for part in (domain, pair_domain))
     return Velocity(model, schedule, predicts, coupled, domain, pair_domain)
 
 
@@ -195,7 +199,11 @@ class Velocity(eqx.Module):
         """The schedule at t, the state, and the model's output there."""
         x = _check.state(x, "x")
         value = _check.alike(self.model(t, x, args), x, "the model's output")
-        return path_at(self.schedule, t, widest(x)), x, value
+        path = path_at(self.schedule, t, widest(x))
+        if self.coupled and self.predicts == "data":
+            # Of pairs that are independent the noise is zero on average where sigma is zero.
+            value = jax.tree.map(lambda leaf: jnp.where(path.sigma == 0, jnp.nan, leaf), value)
+        return path, x, value
 
     def pair(self, t: ArrayLike, args: Any, path: Any, x: State, value: State) -> Any:
         """The data and the noise, from what `prediction` returns."""

@@ -485,3 +485,17 @@ def test_where_there_is_no_noise_the_drift_and_its_gradients_are_those_of_the_ve
     second = jax.jit(jax.grad(jax.grad(lambda g: fj.with_noise(target, g).drift(0.5, X0, None)[0])))
     # u + g^2/2 score, twice by g.
     np.testing.assert_allclose(second(0.0), target.score(0.5, X0, None)[0], rtol=1e-6)
+
+
+def test_data_alone_say_nothing_of_the_noise_of_coupled_pairs_at_the_data():
+    """Of independent pairs the noise is zero on average there."""
+    back = fj.uniform_grid(4, 1.0, 0.0)
+
+    def start(v, ts):
+        return fj.solve(v, jnp.ones(2), ts, step=fj.ddim)
+
+    coupled, independent = of(STRAIGHT, "data", coupled=True), of(STRAIGHT, "data")
+    with pytest.raises(ValueError, match="of coupled pairs, data alone says nothing of the noise"):
+        start(coupled, back)
+    assert np.all(np.isnan(jax.jit(lambda ts: start(coupled, ts))(back)))
+    assert np.all(np.isfinite(start(independent, back)))

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from flowjax import _check
 from flowjax._progress import progress_bar
 from flowjax.solver import SDE, solve
+from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import check_from_noise, check_pair, check_times
 from flowjax.solver.stepper import needs_noise
 
@@ -116,8 +117,10 @@ def sample(
     arrays, static = eqx.partition(problem, eqx.is_array)
 
     def draw(arrays: Any) -> Any:
-        way = _one_by_one if progress else _all_chunks
-        return way(eqx.combine(arrays, static), num, size, chunks)
+        problem = eqx.combine(arrays, static)
+        if progress:
+            return _one_by_one(problem, num, size, chunks)
+        return _compiled(_all_chunks, problem, num, size, chunks)
 
     if layout is None:
         return draw(arrays)
@@ -157,8 +160,13 @@ class _Samples(eqx.Module):
         return jax.lax.with_sharding_constraint(tree, self.layout)
 
 
-@eqx.filter_jit
-def _all_chunks(problem: _Samples, num: int, size: int, chunks: int) -> Any:
+def _compiled(function: Callable, *arguments: Any) -> Any:
+    run, arrays = prepared(function, *arguments)
+    return run(arrays)
+
+
+def _all_chunks(static: Static, arrays: list[Any]) -> Any:
+    problem, num, size, chunks = unpacked(static, arrays)
     if chunks == 1:
         samples = problem.chunk(jnp.uint32(0), size)
         return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
@@ -173,18 +181,19 @@ def _one_by_one(problem: _Samples, num: int, size: int, chunks: int) -> Any:
     samples = []
     with progress_bar(num, "sampling", "sample") as bar:
         for i in range(chunks):
-            samples.append(jax.block_until_ready(_chunk(problem, jnp.uint32(i * size), size)))
+            chunk = _compiled(_chunk, problem, jnp.uint32(i * size), size)
+            samples.append(jax.block_until_ready(chunk))
             bar.update(min(size, num - i * size))
-    return _joined(problem, samples, num)
+    return _compiled(_joined, problem, samples, num)
 
 
-@eqx.filter_jit
-def _chunk(problem: _Samples, first: Array, size: int) -> Any:
+def _chunk(static: Static, arrays: list[Any]) -> Any:
+    problem, first, size = unpacked(static, arrays)
     return problem.chunk(first, size)
 
 
-@eqx.filter_jit
-def _joined(problem: _Samples, samples: list, num: int) -> Any:
+def _joined(static: Static, arrays: list[Any]) -> Any:
+    problem, samples, num = unpacked(static, arrays)
     return problem.spread(jax.tree.map(lambda *parts: jnp.concatenate(parts)[:num], *samples))
 
 

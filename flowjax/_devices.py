@@ -24,16 +24,8 @@ def typed(step: Callable[[PyTree], PyTree], carry: PyTree) -> PyTree:
         cast = jax.tree.map(lambda leaf, new: jnp.where(False, new, leaf), carry, after)
         before, types = ([*map(jax.typeof, jax.tree.leaves(tree))] for tree in (carry, cast))
         if types == before:
-            return cast
+            return carry
         carry = cast
-
-
-def varying_as(like: PyTree, value: PyTree) -> PyTree:
-    """The value, of the type that `like` makes of it: on its mesh, and varying where it does."""
-    mesh = _mesh()
-    if mesh is None or mesh.empty:
-        return value
-    return jax.tree.map(lambda like, leaf: jnp.where(False, like, leaf), like, value)
 
 
 def rows(array: Array, indices: Array) -> Array:

@@ -61,8 +61,10 @@ def sample(
         step: the method, as in `solve`.
         batch_size: at most how many samples are solved at once, in equal chunks one after the
             other; bounds the memory. Default: all of them.
-        sharding: how the samples are spread over devices: a sharding of their leading axis, such
-            as ``NamedSharding(mesh, PartitionSpec("samples"))``.
+        sharding: how the samples are spread over devices, such as
+            ``NamedSharding(mesh, PartitionSpec("samples"))``. They are drawn spread by their
+            leading axis, and laid out by further ones at the end. On a mesh with explicit axes
+            the field is left to the compiler all the same, and gradients want `jax.set_mesh`.
         progress: show a bar (tqdm) of samples, which advances with each chunk.
 
     Returns:

@@ -45,7 +45,7 @@ def inverse_norm(matrix: Array) -> Array:
     """The norm of the inverse."""
     # Not by jnp.linalg.inv, which fails on a mesh of explicit axes. The factors leave the order of
     # the columns open, which does not matter to the norm.
-    lu, _, _ = jax.lax.linalg.lu(matrix)
+    lu, _, _ = jax.lax.linalg.lu(jax.lax.stop_gradient(matrix))
     solve = functools.partial(jax.lax.linalg.triangular_solve, lu, left_side=True)
     identity = jnp.diag(jnp.ones_like(matrix[0]))
     return norm(solve(solve(identity, lower=True, unit_diagonal=True)))

@@ -162,8 +162,9 @@ def _solve(static: Static, arrays: list[Any]) -> State:
     steps = Steps(checked(problem.field, x0), problem.args, step, noisy, path, x0)
     x = wide(x0)
     memory = as_memory(step.init(steps.field, ts[0], x, problem.args)) if steps.remembers else None
-    first = jax.tree.map(lambda leaf: leaf[0], intervals)
-    start = typed(lambda carry: steps.one(carry, first), (x, memory))
+    start = typed(
+        lambda carry: steps.one(carry, jax.tree.map(lambda leaf: leaf[0], intervals)), (x, memory)
+    )
     (x, _), states = problem.adjoint.scan(steps, start, intervals, every)
     if every is None:
         return narrow(x, x0)

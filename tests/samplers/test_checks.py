@@ -68,7 +68,7 @@ def test_what_is_no_velocity_is_refused(name, given):
 
 
 def test_a_density_is_refused_a_sampler_of_a_plain_field():
-    with pytest.raises(TypeError, match="step must be a method for any field.*sampler ddim"):
+    with pytest.raises(TypeError, match=r"step must be a method for any field.*sampler ddim"):
         fj.log_likelihood(X0, network, TARGET.log_prob, TS, step=fj.ddim)
 
 

@@ -12,7 +12,7 @@ from flowjax import _check
 from flowjax._check import time
 from flowjax._numerics import quotient, widest
 from flowjax._types import Domain
-from flowjax.fields.predictions import missing_at, on_leaves, score_from
+from flowjax.fields.predictions import converted, missing_at, on_leaves
 from flowjax.fields.velocity import Velocity, velocity
 from flowjax.schedules.point import path_at
 from flowjax.schedules.schedule import checked_schedule
@@ -88,7 +88,8 @@ class _Changed(eqx.Module):
 
     def __call__(self, t: ArrayLike, x: Any, args: Any) -> Any:
         x = _check.state(x, "x")
-        t = time(t).astype(jnp.promote_types(time(t).dtype, widest(x)))
+        t = time(t)
+        t = t.astype(jnp.promote_types(t.dtype, widest(x)))
         old_time, new = self.time_of(t), path_at(self.new, t, widest(x))
         old = path_at(self.old.schedule, old_time, widest(x))
         by_noise, by_data = quotient(old.sigma, new.sigma), quotient(old.alpha, new.alpha)
@@ -103,10 +104,11 @@ class _Changed(eqx.Module):
             # Where sigma' is infinite, `sigma' E` is `-sigma sigma'` times the score, which scales.
             finite = jnp.isfinite(new.sigma_rate)
             rate = jnp.where(finite, new.sigma_rate, -scale * new.half_variance_rate)
-            score = score_from(self.old.predicts, old, x, value, unless=finite)
+            score = converted(self.old.predicts, "score", old, x, value, finite)
             return new.alpha_rate * data + rate * jnp.where(finite, noise, score)
 
-        pair = self.old.pair(old_time, args, old, x, value)
+        known = getattr(self.old.model, "data_and_noise", None)
+        pair = known(old_time, x, args) if known else self.old.pair(old, x, value)
         return on_leaves(out, (old, new, scale), x, value, *pair)
 
     def time_of(self, t: ArrayLike) -> Array:

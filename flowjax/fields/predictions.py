@@ -89,7 +89,7 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
         return value
     path = path_at(schedule, t, widest(x))
     _refuse_what_is_not_determined(t, schedule, source, target)
-    return on_leaves(functools.partial(_converted, source, target), path, x, value)
+    return on_leaves(functools.partial(converted, source, target), path, x, value)
 
 
 def on_leaves(function: Callable[..., Array], path: Any, x: State, *others: State) -> State:
@@ -107,30 +107,15 @@ def on_leaves(function: Callable[..., Array], path: Any, x: State, *others: Stat
     return jax.tree.map(on_leaf, x, *others)
 
 
-def data_and_noise_from(source: str, path: PathPoint, x: Array, value: Array) -> tuple:
-    """The pair (D, E), for a leaf; NaN where it is not determined."""
-    data, noise = (_converted(source, target, path, x, value) for target in ("data", "noise"))
-    return data, noise
-
-
-def score_from(source: str, path: PathPoint, x: Array, value: Array, unless: Any = None) -> Array:
-    """The score, for a leaf; where it is not determined NaN, or zero if `unless` holds."""
-    return _converted(source, "score", path, x, value, unless)
-
-
-def velocity_from(source: str, path: PathPoint, x: Array, value: Array) -> Array:
-    """The velocity, for a leaf; NaN where it is not determined."""
-    return _converted(source, "velocity", path, x, value)
-
-
 def score_denominator(path: PathPoint) -> Array:
     """`alpha' sigma^2 - alpha sigma sigma'`: the score is `(alpha u - alpha' x)` over it."""
     return path.alpha_rate * path.variance - path.alpha * path.half_variance_rate
 
 
-def _converted(
+def converted(
     source: str, target: str, path: PathPoint, x: Array, value: Array, unless: Any = None
 ) -> Array:
+    """One prediction as another, for a leaf; NaN where it is not determined, 0 where `unless`."""
     if source == target:
         return value
     of_x, of_value, scale = _weights(source, target, path)

@@ -1,6 +1,7 @@
 """The velocity of a flow, which knows its schedule and the model it is made of."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -16,11 +17,9 @@ from flowjax._types import Domain, Field, State
 from flowjax.fields.predictions import (
     PREDICTIONS,
     check_name,
-    data_and_noise_from,
+    converted,
     missing_at,
     on_leaves,
-    score_from,
-    velocity_from,
 )
 from flowjax.schedules import Schedule
 from flowjax.schedules.point import path_at
@@ -136,7 +135,7 @@ class Velocity(eqx.Module):
         """The velocity u at time t and state x, `alpha' D + sigma' E`."""
         _refuse(self.domain, t)
         path, x, value = self.prediction(t, x, args)
-        return on_leaves(lambda *leaves: velocity_from(self.predicts, *leaves), path, x, value)
+        return on_leaves(partial(converted, self.predicts, "velocity"), path, x, value)
 
     def data_and_noise(self, t: ArrayLike, x: Any, args: Any) -> tuple[State, State]:
         """The data D and the noise E that are expected where the state at t is x.
@@ -153,7 +152,10 @@ class Velocity(eqx.Module):
             D and E, each like x: `x = alpha D + sigma E` and `u = alpha' D + sigma' E`.
         """
         _refuse(self.pair_domain, t)
-        return self.pair(t, args, *self.prediction(t, x, args))
+        known = getattr(self.model, "data_and_noise", None)
+        if known is not None:
+            return known(t, x, args)
+        return self.pair(*self.prediction(t, x, args))
 
     def score(self, t: ArrayLike, x: Any, args: Any) -> State:
         """The score of the marginal, `-E / sigma`; NaN where it is not determined, as at sigma = 0.
@@ -174,7 +176,7 @@ class Velocity(eqx.Module):
             refuse_coupled("score")
         _refuse(_domain(self.schedule, self.predicts, "score"), t)
         path, x, value = self.prediction(t, x, args)
-        return on_leaves(lambda *leaves: score_from(self.predicts, *leaves), path, x, value)
+        return on_leaves(partial(converted, self.predicts, "score"), path, x, value)
 
     def with_model(self, model: Callable[..., Any]) -> "Velocity":
         """The same with another model inside, which predicts the same; as guidance does.
@@ -205,18 +207,10 @@ class Velocity(eqx.Module):
             value = jax.tree.map(lambda leaf: jnp.where(path.sigma == 0, jnp.nan, leaf), value)
         return path, x, value
 
-    def pair(self, t: ArrayLike, args: Any, path: Any, x: State, value: State) -> Any:
+    def pair(self, path: Any, x: State, value: State) -> tuple[State, State]:
         """The data and the noise, from what `prediction` returns."""
-        known = getattr(self.model, "data_and_noise", None)
-        if known is not None:
-            return known(t, x, args)
-
-        def part(i: int) -> State:
-            return on_leaves(
-                lambda *leaves: data_and_noise_from(self.predicts, *leaves)[i], path, x, value
-            )
-
-        return part(0), part(1)
+        data = on_leaves(partial(converted, self.predicts, "data"), path, x, value)
+        return data, on_leaves(partial(converted, self.predicts, "noise"), path, x, value)
 
 
 def _check_model(model: Any, predicts: str) -> None:

@@ -14,11 +14,10 @@ from flowjax._check import number, require, time
 from flowjax._numerics import clip, root
 from flowjax._types import Domain
 from flowjax.fields.predictions import (
+    converted,
     missing_at,
     on_leaves,
     score_denominator,
-    score_from,
-    velocity_from,
 )
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity
@@ -190,10 +189,10 @@ class _Drift(eqx.Module):
         g, predicts = self.noise(t, x, args), self.velocity.predicts
 
         def drift(path: PathPoint, x: Array, value: Array) -> Array:
-            u = velocity_from(predicts, path, x, value)
+            u = converted(predicts, "velocity", path, x, value)
             half = jnp.asarray(g, x.dtype) ** 2 / 2
             # Where there is no noise it need not be determined.
-            return u + half * score_from(predicts, path, x, value, unless=half == 0)
+            return u + half * converted(predicts, "score", path, x, value, half == 0)
 
         return on_leaves(drift, path, x, value)
 

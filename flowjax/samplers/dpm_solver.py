@@ -42,7 +42,7 @@ def dpmpp_2m(
 
     which stays finite: the correction is left out on the first step, on a step to sigma = 0 (so
     that the last is of order 1, as the paper has it), and where the step before came from alpha =
-    0. It is left out too on a step of h > 2 that is more than twice the one before: such is the
+    0. It is left out too on a step of |h| > 1.5 that is more than twice the one before: such is the
     last of a uniform grid that stops short of sigma = 0, where D hardly changes any more.
 
     It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.

@@ -13,7 +13,7 @@ from flowjax import _check
 from flowjax._progress import progress_bar
 from flowjax.solver import SDE, solve
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import check_from_noise, check_pair, check_times
+from flowjax.solver.door import check_from_noise, check_pair, check_times, traced
 from flowjax.solver.stepper import needs_noise
 
 
@@ -108,7 +108,7 @@ def sample(
     noisy = is_sde if step is None else needs_noise(step, is_sde)
     check_from_noise(ts, field_or_sde)
     check_times(ts, field_or_sde, step, drawn=noisy)
-    args = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, float) else leaf, args)
+    args = traced(args)
 
     layout = None if sharding is None else _automatic(sharding, num, size)
     shards = 1 if layout is None else size // layout.shard_shape((size,))[0]

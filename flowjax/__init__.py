@@ -2,71 +2,38 @@
 
 from flowjax import data, losses, models, training
 from flowjax._numerics import plus
-from flowjax.densities import Exact, Hutchinson, euler_log_likelihood, log_likelihood
-from flowjax.fields import (
-    Velocity,
-    change_schedule,
-    convert,
-    guidance,
-    memoryless,
-    precondition,
-    velocity,
-    with_noise,
-)
+from flowjax.densities.euler import euler_log_likelihood
+from flowjax.densities.likelihood import Exact, Hutchinson, log_likelihood
+from flowjax.fields import guidance
+from flowjax.fields.change_schedule import change_schedule
+from flowjax.fields.precondition import precondition
+from flowjax.fields.predictions import convert
+from flowjax.fields.velocity import Velocity, velocity
+from flowjax.fields.with_noise import memoryless, with_noise
 from flowjax.grids import beta_grid, karras_grid, log_snr_grid, shifted_grid, uniform_grid
-from flowjax.samplers import (
-    adams,
-    ancestral,
-    ddim,
-    dpmpp_2m,
-    dpmpp_2m_sde,
-    edm_heun,
-    exponential_euler,
-    stochastic_ddim,
-    unipc,
-)
+from flowjax.samplers.adams import adams
+from flowjax.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde
+from flowjax.samplers.edm import edm_heun
+from flowjax.samplers.first_order import ancestral, ddim, exponential_euler, stochastic_ddim
+from flowjax.samplers.unipc import unipc
 from flowjax.sampling import sample
-from flowjax.schedules import (
-    EDM,
-    CondOT,
-    Polynomial,
-    Schedule,
-    SquareRoot,
-    Trigonometric,
-    VarianceExploding,
-    VariancePreserving,
-)
-from flowjax.solver import (
-    SDE,
-    Checkpointed,
-    Direct,
-    Reversible,
-    Stepper,
-    Truncated,
-    brownian_increments,
-    brownian_path,
-    check_finite,
-    coarsen,
-    euler,
-    euler_maruyama,
-    heun,
-    midpoint,
-    milstein,
-    reversible_heun,
-    rk4,
-    solve,
-    stochastic_heun,
-    trajectory,
-)
-from flowjax.targets import (
-    Gaussian,
-    GaussianMixture,
-    gaussian_bridge,
-    langevin,
-    linear_field,
-    linear_flow,
-    ornstein_uhlenbeck,
-)
+from flowjax.schedules.diffusions import EDM, VarianceExploding, VariancePreserving
+from flowjax.schedules.interpolations import CondOT, Polynomial, SquareRoot, Trigonometric
+from flowjax.schedules.schedule import Schedule
+from flowjax.solver.adjoints import Checkpointed, Direct, Truncated
+from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen
+from flowjax.solver.finite import check_finite
+from flowjax.solver.ode_steps import euler, heun, midpoint, rk4
+from flowjax.solver.reversible import Reversible, reversible_heun
+from flowjax.solver.sde import SDE
+from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.stepper import Stepper
+from flowjax.solver.views import solve, trajectory
+from flowjax.targets.bridge import gaussian_bridge
+from flowjax.targets.diffusions import langevin, ornstein_uhlenbeck
+from flowjax.targets.gaussian import Gaussian
+from flowjax.targets.linear import linear_field, linear_flow
+from flowjax.targets.mixture import GaussianMixture
 
 __version__ = "0.1.0"
 

@@ -102,14 +102,14 @@ def quotient(numerator: Array, denominator: Array) -> Array:
 
 def root(x: Array) -> Array:
     """The square root, and zero with a derivative of zero where x is not positive."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    nothing = x <= 0
+    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, x)))
 
 
 def log(x: Array) -> Array:
     """The logarithm, and -inf with a derivative of zero where x is not positive."""
-    positive = x > 0
-    return jnp.where(positive, jnp.log(jnp.where(positive, x, 1)), -jnp.inf)
+    nothing = x <= 0
+    return jnp.where(nothing, -jnp.inf, jnp.log(jnp.where(nothing, 1, x)))
 
 
 def clip(x: Array, low: Any = None, high: Any = None) -> Array:

@@ -11,10 +11,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from flowjax import _check
 from flowjax._progress import progress_bar
-from flowjax.solver import SDE, solve
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import check_from_noise, check_pair, check_times, traced
+from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import needs_noise
+from flowjax.solver.views import solve
 
 
 def sample(

@@ -97,11 +97,14 @@ def normal_log_prob(x):
 
 def check_likelihoods():
     ts = fj.uniform_grid(4)
+    hutchinson = {"divergence": fj.Hutchinson(KEY), "step": fj.heun}
 
-    def density(x, _, rate):
-        return fj.log_likelihood(x, drift, normal_log_prob, ts, args=rate, step=fj.heun)
+    def densities(x, _, rate):
+        yield fj.log_likelihood(x, drift, normal_log_prob, ts, args=rate, step=fj.heun)
+        yield fj.log_likelihood(x, drift, normal_log_prob, ts, args=rate, **hutchinson)
+        yield fj.euler_log_likelihood(x, drift, normal_log_prob, ts, args=rate)
 
-    check_on_meshes_and_in_shard_map(density)
+    check_on_meshes_and_in_shard_map(lambda x, _, rate: [*densities(x, _, rate)])
 
 
 def check_samples_that_interact():

@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from flowjax import plot
-from flowjax.targets import Gaussian, linear_field
+from flowjax.targets.gaussian import Gaussian
+from flowjax.targets.linear import linear_field
 
 
 def test_trajectories_are_drawn_as_they_are():

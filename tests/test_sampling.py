@@ -18,8 +18,13 @@ import pytest
 
 from flowjax.grids import uniform_grid
 from flowjax.sampling import sample
-from flowjax.solver import SDE, brownian_increments, heun, solve
-from flowjax.targets import Gaussian, linear_field, ornstein_uhlenbeck
+from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.ode_steps import heun
+from flowjax.solver.sde import SDE
+from flowjax.solver.views import solve
+from flowjax.targets.diffusions import ornstein_uhlenbeck
+from flowjax.targets.gaussian import Gaussian
+from flowjax.targets.linear import linear_field
 
 KEY = jax.random.key(0)
 TS = uniform_grid(8)

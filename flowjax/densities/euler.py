@@ -12,7 +12,8 @@ from flowjax import _check
 from flowjax._types import Field, Scalar, State
 from flowjax.densities.backward import check_arguments, flat, like, log_density, velocity
 from flowjax.densities.newton import inverse_norm, norm, root
-from flowjax.solver import Checkpointed, euler
+from flowjax.solver.adjoints import Checkpointed
+from flowjax.solver.ode_steps import euler
 
 
 def euler_log_likelihood(

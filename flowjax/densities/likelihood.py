@@ -13,7 +13,9 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, State
 from flowjax.densities.backward import check_arguments, flat, like, log_density, velocity
-from flowjax.solver import Checkpointed, brownian_increments, rk4
+from flowjax.solver.adjoints import Checkpointed
+from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.ode_steps import rk4
 
 # Directions pushed through the Jacobian at once: fewer take time, more take memory.
 _AT_ONCE = 64

@@ -21,9 +21,8 @@ from flowjax.fields.predictions import (
     missing_at,
     on_leaves,
 )
-from flowjax.schedules import Schedule
 from flowjax.schedules.point import path_at
-from flowjax.schedules.schedule import checked_schedule
+from flowjax.schedules.schedule import Schedule, checked_schedule
 from flowjax.solver.door import described, refuse_coupled
 
 

@@ -10,9 +10,9 @@ from jax.flatten_util import ravel_pytree
 
 from flowjax import _check
 from flowjax._numerics import weighted, widest
-from flowjax.schedules import CondOT, Schedule
+from flowjax.schedules.interpolations import CondOT
 from flowjax.schedules.point import path_at
-from flowjax.schedules.schedule import checked_schedule
+from flowjax.schedules.schedule import Schedule, checked_schedule
 from flowjax.solver.door import as_plain_field
 
 

@@ -10,7 +10,7 @@ from jax import Array
 from flowjax import _check
 from flowjax._numerics import quotient, weighted, widest
 from flowjax._types import Field, Scalar, State
-from flowjax.solver import Stepper
+from flowjax.solver.stepper import Stepper
 
 
 def adams(order: int = 4) -> Stepper:

@@ -9,9 +9,9 @@ from jax import Array
 
 from flowjax._numerics import weighted, widest
 from flowjax._types import Scalar, State
-from flowjax.fields import Velocity
+from flowjax.fields.velocity import Velocity
 from flowjax.samplers._scheduled import extrapolation, interval, noise_weight
-from flowjax.solver import Stepper
+from flowjax.solver.stepper import Stepper
 
 
 def _nothing_before(field: Velocity, t0: Scalar, x0: State, args: Any) -> tuple[State, Array]:

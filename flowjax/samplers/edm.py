@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flowjax._check import static_number
 from flowjax._numerics import plus, quotient, weighted, widest
 from flowjax._types import Scalar, State
-from flowjax.fields import Velocity
+from flowjax.fields.velocity import Velocity
 from flowjax.samplers._scheduled import interval, noise_weight
 from flowjax.schedules.point import path_at
 from flowjax.solver.stepper import facts

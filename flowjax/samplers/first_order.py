@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from flowjax._check import require, static_number
 from flowjax._numerics import quotient, root, weighted
 from flowjax._types import Scalar, State
-from flowjax.fields import Velocity
 from flowjax.fields.predictions import score_denominator
+from flowjax.fields.velocity import Velocity
 from flowjax.samplers._scheduled import interval, noise_weight
-from flowjax.solver import SDE
+from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import facts
 
 

@@ -9,9 +9,9 @@ from jax import Array
 
 from flowjax._numerics import plus, quotient, weighted, widest
 from flowjax._types import Scalar, State
-from flowjax.fields import Velocity
+from flowjax.fields.velocity import Velocity
 from flowjax.samplers._scheduled import extrapolation, interval
-from flowjax.solver import Stepper
+from flowjax.solver.stepper import Stepper
 
 
 class _Memory(NamedTuple):

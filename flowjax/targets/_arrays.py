@@ -68,12 +68,6 @@ def broadcasts_to(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
         return False
 
 
-def deviation(variance: Array) -> Array:
-    """The root of a variance, with a derivative of zero where it is zero."""
-    zero = variance == 0
-    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, variance)))
-
-
 def map_state(function: Callable[..., Array], x: Any, name: str = "x", **coefficients: Any) -> Any:
     """`function(leaf, *coefficients)` on every leaf of x.
 

@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from flowjax._check import scalar_time
 from flowjax._numerics import computing_dtype, quotient
 from flowjax._types import Domain
-from flowjax.solver import SDE
+from flowjax.solver.sde import SDE
 from flowjax.targets._arrays import concrete, parameter
 from flowjax.targets._marginals import one_sample, widened
 from flowjax.targets.diffusions import _ConstantDiffusion

@@ -10,7 +10,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax.fields.scalar_function import of_one_argument
-from flowjax.solver import SDE
+from flowjax.solver.sde import SDE
 from flowjax.targets._arrays import map_state, parameters
 from flowjax.targets.linear import linear_field
 

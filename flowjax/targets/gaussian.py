@@ -13,11 +13,11 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import quotient
+from flowjax._numerics import quotient, root
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
-from flowjax.targets._arrays import broadcasts_to, concrete, deviation, of_one_dtype
+from flowjax.targets._arrays import broadcasts_to, concrete, of_one_dtype
 from flowjax.targets._marginals import (
     AT_DATA,
     MarginalScore,
@@ -187,7 +187,7 @@ class Gaussian(eqx.Module):
         wide = widened(self, self.mean.dtype)
         path = path_at(checked_schedule(schedule), t, wide.mean.dtype)
         if wide.std is not None:
-            scale = deviation((path.alpha * wide.std) ** 2 + path.variance)
+            scale = root((path.alpha * wide.std) ** 2 + path.variance)
         else:
             scale = wide._path_covariance(path)
         mean = path.alpha * wide.mean

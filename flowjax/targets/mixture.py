@@ -11,10 +11,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
+from flowjax._numerics import root
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
-from flowjax.targets._arrays import concrete, deviation, of_one_dtype
+from flowjax.targets._arrays import concrete, of_one_dtype
 from flowjax.targets._marginals import (
     AT_DATA,
     MarginalScore,
@@ -246,7 +247,7 @@ class GaussianMixture(eqx.Module):
     def _on(self, path: PathPoint) -> "GaussianMixture":
         means = path.alpha * self.means
         if self.stds is not None:
-            stds = deviation((path.alpha * self.stds) ** 2 + path.variance)
+            stds = root((path.alpha * self.stds) ** 2 + path.variance)
             return GaussianMixture(self.weights, means, stds)
         covariances = jax.vmap(lambda component: component._path_covariance(path))
         return GaussianMixture(self.weights, means, covariances=covariances(self._components()))

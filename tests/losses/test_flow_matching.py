@@ -14,8 +14,8 @@ from scipy import stats
 
 import flowjax as fj
 from flowjax.losses import flow_matching
-from flowjax.schedules import CondOT
-from flowjax.targets import Gaussian
+from flowjax.schedules.interpolations import CondOT
+from flowjax.targets.gaussian import Gaussian
 
 MEAN, STD = np.array([1.5, -0.5, 2.0]), np.array([0.5, 1.0, 2.0])
 SAMPLES = 40_000

@@ -9,7 +9,7 @@ from scipy import stats
 
 from flowjax.grids import uniform_grid
 from flowjax.models import MLP
-from flowjax.solver import solve
+from flowjax.solver.views import solve
 
 FIVE_SIGMA = 2 * stats.norm.sf(5)
 

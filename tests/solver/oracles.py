@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowjax.solver import SDE
+from flowjax.solver.sde import SDE
 
 
 def leafwise(function, *trees):

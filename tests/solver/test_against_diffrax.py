@@ -22,7 +22,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import flowjax as fj
-from flowjax.solver import SDE
+from flowjax.solver.sde import SDE
 from tests.solver.oracles import (
     PROBLEMS,
     assert_close,

@@ -17,20 +17,11 @@ import numpy as np
 import pytest
 
 from flowjax.grids import uniform_grid
-from flowjax.solver import (
-    SDE,
-    Checkpointed,
-    Direct,
-    Truncated,
-    brownian_increments,
-    brownian_path,
-    coarsen,
-    euler_maruyama,
-    milstein,
-    solve,
-    stochastic_heun,
-    trajectory,
-)
+from flowjax.solver.adjoints import Checkpointed, Direct, Truncated
+from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen
+from flowjax.solver.sde import SDE
+from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.views import solve, trajectory
 from tests.conftest import enable_x64
 from tests.solver.random_checks import (
     assert_mean,

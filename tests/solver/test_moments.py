@@ -11,15 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.solver import (
-    SDE,
-    brownian_increments,
-    euler_maruyama,
-    milstein,
-    solve,
-    stochastic_heun,
-    trajectory,
-)
+from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.sde import SDE
+from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.views import solve, trajectory
 from tests.solver.random_checks import (
     assert_mean,
     assert_near,

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from flowjax.solver import brownian_increments, noise
+from flowjax.solver import noise
+from flowjax.solver.brownian import brownian_increments
 from tests.conftest import enable_x64
 from tests.solver.random_checks import (
     FALSE_ALARM,

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-from flowjax.solver import SDE
-from flowjax.targets import Gaussian, GaussianMixture, langevin, ornstein_uhlenbeck
+from flowjax.solver.sde import SDE
+from flowjax.targets.diffusions import langevin, ornstein_uhlenbeck
+from flowjax.targets.gaussian import Gaussian
+from flowjax.targets.mixture import GaussianMixture
 
 
 def divergence(field, x):

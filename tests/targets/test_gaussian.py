@@ -10,8 +10,9 @@ import pytest
 import scipy.stats
 
 import flowjax as fj
-from flowjax.schedules import CondOT, Schedule
-from flowjax.targets import Gaussian
+from flowjax.schedules.interpolations import CondOT
+from flowjax.schedules.schedule import Schedule
+from flowjax.targets.gaussian import Gaussian
 
 COVARIANCE = np.array([[2.0, 0.6, -0.3], [0.6, 0.5, 0.1], [-0.3, 0.1, 1.0]])
 # (mean, cov_or_std, the covariance of the flattened sample)

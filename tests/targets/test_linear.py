@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-from flowjax.targets import linear_field, linear_flow
+from flowjax.targets.linear import linear_field, linear_flow
 
 
 def tolerance(dtype):

@@ -11,8 +11,10 @@ import scipy.special
 import scipy.stats
 
 import flowjax as fj
-from flowjax.schedules import CondOT, Schedule
-from flowjax.targets import Gaussian, GaussianMixture
+from flowjax.schedules.interpolations import CondOT
+from flowjax.schedules.schedule import Schedule
+from flowjax.targets.gaussian import Gaussian
+from flowjax.targets.mixture import GaussianMixture
 
 # (weights, means, stds)
 TARGETS = {

@@ -37,6 +37,11 @@ def enable_x64(enabled: bool):
     return older_enable_x64(enabled)
 
 
+def pytest_collection_modifyitems(items):
+    """First what takes long at once, so that no worker waits for it alone at the end."""
+    items.sort(key=lambda item: "test_devices" not in item.nodeid)
+
+
 @pytest.fixture
 def x64():
     """The test runs with 64-bit numbers."""

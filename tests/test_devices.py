@@ -135,24 +135,43 @@ def check_samples_that_interact():
 
 
 def check_samples():
-    init, ts = lambda key: jax.random.normal(key, (2,)), fj.uniform_grid(4)
+    """They are the same bits: what is made of the noise has one product and one sum."""
+    ts, sde = fj.uniform_grid(8), fj.ornstein_uhlenbeck(RATE, 0.5)
 
-    def drawn(**how):
-        return fj.sample(KEY, SDE, init, ts, 8, args=RATE, **how)
+    def drawn(num=24, **how):
+        return fj.sample(KEY, sde, init, ts, num, **how)
+
+    def init(key):
+        return {"a": jax.random.normal(key, (2, 3)), "b": jax.random.normal(key, (1, 1))}
+
+    def check(sharding, **how):
+        got = drawn(sharding=sharding, **how)
+        for name in expected:
+            np.testing.assert_array_equal(got[name], expected[name], err_msg=f"{sharding}, {how}")
+            assert got[name].sharding.is_equivalent_to(sharding, got[name].ndim)
 
     expected = drawn()
     for name, mesh, context in meshes():
         shardings = [NamedSharding(mesh, BATCH)]
         two = Mesh(np.array(jax.devices()).reshape(2, 2), ("a", "b"))
         if name == "automatic":
-            shardings += [NamedSharding(two, PartitionSpec("a", "b"))]
             shardings += [NamedSharding(two, PartitionSpec(("a", "b")))]
         for sharding in shardings:
-            check_close(drawn(sharding=sharding), expected, name)  # also out of its context
+            check(sharding)  # also out of its context
             with context if sharding.mesh is mesh else contextlib.nullcontext():
-                got = drawn(sharding=sharding, batch_size=4)
-            assert got.sharding.is_equivalent_to(sharding, 2)
-            check_close(got, expected, name)
+                for how in ({}, {"progress": True}):
+                    check(sharding, batch_size=8, **how)
+        check(shardings[0], batch_size=20)  # which the devices divide, but not the chunks
+    pairs = lambda key: jax.random.normal(key, (2,))  # noqa: E731
+    got = [
+        fj.sample(KEY, sde, pairs, ts, 24, sharding=sharding)
+        for sharding in (None, NamedSharding(two, PartitionSpec("a", "b")))
+    ]
+    np.testing.assert_array_equal(*got)
+    assert got[1].addressable_shards[0].data.shape == (12, 1)
+    for how in ({"num": 22}, {"batch_size": 6}):
+        with pytest.raises(ValueError, match="must divide evenly over the devices"):
+            drawn(sharding=shardings[0], **how)
 
 
 def check_training():

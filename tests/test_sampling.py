@@ -5,10 +5,7 @@ Each is shown to catch a planted bug.
 """
 
 import functools
-import os
-import subprocess
 import sys
-import textwrap
 
 import equinox as eqx
 import jax
@@ -307,7 +304,7 @@ def test_sample_runs_inside_jit_and_vmap():
     np.testing.assert_allclose(got, jnp.stack([draw(theta) for theta in thetas]), rtol=1e-6)
 
 
-# --- progress and devices -------------------------------------------------------------------------
+# --- progress -------------------------------------------------------------------------------------
 
 
 def test_the_bar_counts_the_samples(capsys):
@@ -321,56 +318,6 @@ def test_without_tqdm_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with pytest.raises(ImportError, match=r"pip install 'flowjax-solvers\[examples\]'"):
         sample(KEY, BROWNIAN, zero_pair, TS, 2, progress=True)
-
-
-ON_FOUR_DEVICES = """
-    import jax
-    import numpy as np
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-    import flowjax as fj
-
-    key, ts = jax.random.key(0), fj.uniform_grid(8)
-    sde = fj.ornstein_uhlenbeck(1.0, 0.5)
-
-    def init(key):
-        return {"a": jax.random.normal(key, (2,)), "b": jax.random.normal(key)}
-
-    want = fj.sample(key, sde, init, ts, 24)
-    devices = np.array(jax.devices())
-    assert len(devices) == 4
-    meshes = [Mesh(devices, ("samples",)), jax.make_mesh((4,), ("samples",))]
-    for mesh in meshes:
-        sharding = NamedSharding(mesh, PartitionSpec("samples"))
-        for how in ({}, {"batch_size": 8}, {"batch_size": 20}, {"batch_size": 8, "progress": True}):
-            got = fj.sample(key, sde, init, ts, 24, sharding=sharding, **how)
-            for name in ("a", "b"):
-                np.testing.assert_array_equal(got[name], want[name])
-                assert got[name].sharding.is_equivalent_to(sharding, got[name].ndim)
-                shards = got[name].addressable_shards
-                assert {shard.device for shard in shards} == set(devices)
-                assert all(len(shard.data) == 6 for shard in shards)
-    for how in ({"num": 22}, {"num": 24, "batch_size": 6}):
-        try:
-            fj.sample(key, sde, init, ts, sharding=sharding, **how)
-        except ValueError as error:
-            assert "must divide evenly over the devices" in str(error)
-        else:
-            raise AssertionError(how)
-    print("done")
-"""
-
-
-def test_samples_over_four_devices_are_the_samples_of_one():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(ON_FOUR_DEVICES)],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == "done\n"
 
 
 # --- bad input ------------------------------------------------------------------------------------

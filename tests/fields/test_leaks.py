@@ -431,7 +431,8 @@ MADE_UP = {
     "the noise, in the likelihood of Euler's method": under_jit(
         lambda ts: euler_density(NOISE, ts), TS
     ),
-    **{f"the noise, in {name}": traced(NOISE, step) for name, step in SAMPLERS.items()},
+    # In a sampler; the others are in tests/samplers/test_checks.py.
+    "the noise, in ddim": traced(NOISE, fj.ddim),
     # A velocity that stands still.
     "the velocity that stands still, read as data": under_jit(
         lambda t: fj.convert(X0, t, X0, STILL, source="velocity", target="data"), 0.0
@@ -439,7 +440,7 @@ MADE_UP = {
     "the velocity that stands still, under another schedule": traced(
         fj.change_schedule(SLOW, STRAIGHT)
     ),
-    **{f"the velocity that stands still, in {n}": traced(SLOW, s) for n, s in SAMPLERS.items()},
+    "the velocity that stands still, in ddim": traced(SLOW, fj.ddim),
     # The velocity from data where the rate of sigma is infinite.
     "the rate of sigma, in Heun's method": traced(DATA, fj.heun),
     "the rate of sigma, behind a function": lambda: solved(hidden(DATA), step=fj.heun),

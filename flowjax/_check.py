@@ -4,6 +4,7 @@ Nothing here leaves an operation in a compiled program: every check reads shapes
 and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
+import inspect
 import numbers
 from collections.abc import Callable
 from typing import Any
@@ -107,8 +108,13 @@ def concrete(compute: Callable[[], Any]) -> Any:
 
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
+    if isinstance(ts, (list, tuple)) and not any(isinstance(t, Tracer) for t in ts):
+        try:
+            ts = np.asarray(ts)
+        except ValueError as error:
+            raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     if not isinstance(ts, np.ndarray):
-        if isinstance(ts, (int, np.integer)):
+        if _is_int(ts):
             raise TypeError(
                 f"ts must be a grid of times, got {ts!r}: for {ts} steps from 0 to 1 write "
                 f"fj.uniform_grid({ts})."
@@ -120,8 +126,16 @@ def as_times(ts: Any) -> Array:
         except (TypeError, ValueError) as error:
             raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     # Not jnp.asarray, which compiles a program here, under `jit`.
+    if ts.dtype.kind not in "biufc":
+        raise TypeError(f"ts must be a grid of times, got {ts!r}.")
     with jax.ensure_compile_time_eval():
-        return jax.device_put(ts)
+        array = jax.device_put(ts)
+    if np.any((np.diff(ts) != 0) & (np.diff(np.asarray(array)) == 0)):
+        raise ValueError(
+            f"ts has neighbours that are one time in {array.dtype}: take fewer steps, measure time "
+            f"from nearer by, or turn on jax_enable_x64."
+        )
+    return array
 
 
 def time_grid(ts: Any) -> Array:
@@ -170,6 +184,8 @@ def alike(
     is made the state's, unless `exact`.
     """
     for leaf_name, got, want in paired(out, x, name):
+        if not isinstance(got, (jax.Array, np.ndarray, np.generic, int, float, complex)):
+            raise TypeError(f"{leaf_name} must be a real array like the state's, got {got!r}.")
         # A weakly typed result (a Python float) takes the state's dtype, as it does in JAX.
         weak = isinstance(got, float) or getattr(got, "weak_type", False) or not exact
         fits = jnp.result_type(got) == want.dtype or (weak and is_floating(got))
@@ -191,10 +207,19 @@ def elements(x: PyTree[Array], name: str) -> int:
     return total
 
 
-def function(value: Any, name: str, form: str = "(t, x, args)") -> Any:
-    """The function itself, refused unless it can be called."""
+def function(value: Any, name: str, form: str = "(t, x, args)", takes: int = 3) -> Any:
+    """The function itself, refused unless it can be called with so many arguments."""
+    wanted = f"{name} must be a function {form}"
     if isinstance(value, type) or not callable(value):
-        raise TypeError(f"{name} must be a function {form}, got {value!r}.")
+        raise TypeError(f"{wanted}, got {value!r}.")
+    try:
+        signature = inspect.signature(value)
+    except (TypeError, ValueError):  # as of some functions written in C
+        return value
+    try:
+        signature.bind(*range(takes))
+    except TypeError:
+        raise TypeError(f"{wanted}, got one of {signature}: {value!r}.") from None
     return value
 
 
@@ -209,6 +234,11 @@ def returned_scalar(value: Any, name: str) -> Any:
 
 def is_leaf(value: Any) -> bool:
     return jax.tree.structure(value) == jax.tree.structure(0.0)
+
+
+def is_real(value: Any) -> bool:
+    dtype = getattr(value, "dtype", None) or jnp.result_type(value)
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
 
 
 def is_floating(value: Any) -> bool:
@@ -229,8 +259,7 @@ def paired(
 def number(value: Any, name: str) -> Any:
     """A real number as a Python float, or an array of shape () as it is."""
     if isinstance(value, (np.generic, np.ndarray, jax.Array)):
-        kinds = jnp.floating, jnp.integer
-        is_number = any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+        is_number = is_real(value)
     else:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number:
@@ -265,18 +294,25 @@ def static_number(value: Any, name: str) -> float:
     return float(value)
 
 
-def time(t: Any) -> Array:
-    """Times as a floating array of at least 32 bits; integers become the default float dtype."""
-    if t is None:
-        raise TypeError("t must be a real number, got None.")
+def real(value: Any, name: str) -> Array:
+    """`value` as a real floating array; integers become the default float dtype."""
+    wanted = f"{name} must be a real number or array"
+    if value is None:
+        raise TypeError(f"{wanted}, got None.")
     try:
-        array = jnp.asarray(t)
+        array = jnp.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"t must be a real number, got {t!r}.") from error
+        raise TypeError(f"{wanted}, got {value!r}.") from error
     if jnp.issubdtype(array.dtype, jnp.integer):
-        array = array.astype(float)
+        return array.astype(float)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"t must be a real number, got dtype {array.dtype}.")
+        raise TypeError(f"{wanted}, got dtype {array.dtype}.")
+    return array
+
+
+def time(t: Any, name: str = "t") -> Array:
+    """Times, or what they are a function of, as a floating array of at least 32 bits."""
+    array = real(t, name)
     return array.astype(computing_dtype(array.dtype))
 
 

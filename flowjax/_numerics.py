@@ -48,7 +48,8 @@ def plus(x: State, *terms: tuple[Any, State]) -> State:
         The sum, with the structure, shapes and dtypes of x.
 
     Raises:
-        ValueError: a y differs from x in structure or shapes.
+        ValueError: a term is no pair, or y, or a c that is no number, is unlike x.
+        TypeError: a term is complex.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,31 +68,35 @@ def weighted(like: State, *terms: tuple[Any, State]) -> State:
 
 def _sum(like: State, first: State | None, *terms: tuple[Any, State]) -> State:
     leaves, structure = jax.tree.flatten(like)
-    columns = []
-    for i, (c, y) in enumerate(terms):
-        if jax.tree.structure(y) != structure:
+    sums: list[Any] = [None if first is None else _as(leaf, leaf) for leaf in leaves]
+    for i, term in enumerate(terms):
+        pair = isinstance(term, tuple) and len(term) == 2
+        if not pair or jax.tree.structure(term[1]) != structure:
             raise ValueError(
-                f"term {i} must have the structure of the state, {structure}, got "
-                f"{jax.tree.structure(y)}."
+                f"term {i} must be a pair (c, y), with y of the structure of the state, "
+                f"{structure}, got {term!r}."
             )
-        coefficients = jax.tree.leaves(c)
-        if len(coefficients) == 1 and jax.tree.structure(c) != structure:
-            coefficients = coefficients * len(leaves)
-        columns.append(list(zip(coefficients, jax.tree.leaves(y), strict=True)))
-    sums = []
-    for k, leaf in enumerate(leaves):
-        dtype = computing_dtype(jnp.result_type(leaf))
-        total = None if first is None else jnp.asarray(leaf, dtype)
-        for i, column in enumerate(columns):
-            c, y = column[k]
-            if jnp.shape(y) != jnp.shape(leaf):
+        c, y = term
+        each = jax.tree.structure(c) == structure
+        factors = jax.tree.leaves(c) if each else [c] * len(leaves)
+        for k, (leaf, c, part) in enumerate(zip(leaves, factors, jax.tree.leaves(y), strict=True)):
+            if jnp.shape(part) != jnp.shape(leaf) or jnp.shape(c) not in ((), jnp.shape(leaf)):
                 raise ValueError(
-                    f"term {i} must have the state's shape {jnp.shape(leaf)}, got {jnp.shape(y)}."
+                    f"term {i} must be a pair of a number, or an array of the state's shape "
+                    f"{jnp.shape(leaf)}, and an array of it, got shapes {jnp.shape(c)} and "
+                    f"{jnp.shape(part)}."
                 )
-            product = jnp.asarray(c, dtype) * jnp.asarray(y, dtype)
-            total = product if total is None else total + product
-        sums.append(jnp.asarray(total, jnp.result_type(leaf)))
+            product = _as(c, leaf) * _as(part, leaf)
+            sums[k] = product if sums[k] is None else sums[k] + product
+    sums = [jnp.asarray(a, jnp.result_type(leaf)) for a, leaf in zip(sums, leaves, strict=True)]
     return jax.tree.unflatten(structure, sums)
+
+
+def _as(value: Any, leaf: Any) -> Array:
+    """A number or an array in the dtype in which the leaf of a state is computed."""
+    if jnp.iscomplexobj(value):
+        raise TypeError(f"a term of the sum must be real, got {value!r}.")
+    return jnp.asarray(value, computing_dtype(jnp.result_type(leaf)))
 
 
 def quotient(numerator: Array, denominator: Array) -> Array:
@@ -110,6 +115,11 @@ def log(x: Array) -> Array:
     """The logarithm, and -inf with a derivative of zero where x is not positive."""
     nothing = x <= 0
     return jnp.where(nothing, -jnp.inf, jnp.log(jnp.where(nothing, 1, x)))
+
+
+def inside(t: Array) -> Array:
+    """The time, and NaN outside of [0, 1]."""
+    return jnp.where((t < 0) | (t > 1), jnp.nan, t)
 
 
 def clip(x: Array, low: Any = None, high: Any = None) -> Array:

@@ -35,3 +35,16 @@ class Domain(NamedTuple):
     """Why there is no value at t = 0; empty where there is."""
     at_end: str = ""
     """Why there is none at t = 1."""
+
+    @classmethod
+    def of(cls, why: Callable[[float], str]) -> "Domain":
+        """That of the reason why there is no value at a time, 0 or 1."""
+        return cls(why(0.0), why(1.0))
+
+    def why(self, t: float) -> str:
+        """Why there is no value at a time, 0 or 1."""
+        return self.at_start if t == 0 else self.at_end
+
+    def within(self, other: "Domain") -> "Domain":
+        """What lies in both."""
+        return Domain(self.at_start or other.at_start, self.at_end or other.at_end)

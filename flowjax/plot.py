@@ -47,7 +47,8 @@ def trajectories(
     """
     ts, xs = _numbers(ts, "ts"), np.atleast_2d(_numbers(xs, "xs"))
     fits = ts.ndim == 1 and xs.ndim == 2 and xs.shape[1] == ts.size > 0 < len(xs)
-    _expect(fits, "ts must have shape (n + 1,) and xs (n + 1,) or (paths, n + 1)", ts, xs)
+    fits = fits and bool(np.isfinite(ts).all())
+    _expect(fits, "ts must have shape (n + 1,), finite, and xs (n + 1,) or (paths, n + 1)", ts, xs)
     figure, ax = _axes(ax, (6.0, 4.0))
     # Few paths stand out each by its colour, many show where they are dense.
     many = len(xs) > 12
@@ -106,7 +107,10 @@ def vector_field(
     _check.function(field, "field", "(t, x, args) -> dx")
     num = _check.positive_int(num, "num")
     corners = _numbers((low, high), "low and high")
-    _expect(corners.shape == (2, 2), "low and high must be two pairs of numbers", corners)
+    fits = corners.shape == (2, 2) and bool(
+        np.all(np.isfinite(corners) & (corners[0] != corners[1]))
+    )
+    _expect(fits, "low and high must be two pairs of finite numbers that differ", corners)
     sides = (jnp.linspace(start, stop, num) for start, stop in corners.T)
     points = jnp.stack(jnp.meshgrid(*sides), axis=-1).reshape(-1, 2)
     arrows = _numbers(jax.vmap(lambda x: field(t, x, args))(points), "the field's output")
@@ -123,7 +127,7 @@ def vector_field(
     if paths is not None:
         paths = _numbers(paths, "paths")
         paths = paths[None] if paths.ndim == 2 else paths
-        fits = paths.ndim == 3 and paths.shape[-1] == 2
+        fits = paths.ndim == 3 and paths.shape[-1] == 2 and paths.size > 0
         _expect(fits, "paths must have shape (n + 1, 2) or (paths, n + 1, 2)", paths)
         for path in paths:
             ax.plot(*path.T, color="tab:red", linewidth=1.2)
@@ -175,7 +179,10 @@ def image_grid(
     _expect(fits, "images must have shape (N, height, width) or (N, height, width, 3)", images)
     columns = min(_check.positive_int(columns, "columns"), len(images))
     low, high = _check.number(low, "low"), _check.number(high, "high")
-    _check.require(lambda low, high: low != high, low, high, message="low and high must differ")
+    differ = lambda low, high: low != high and np.isfinite(low + high)  # noqa: E731
+    _check.require(differ, low, high, message="low and high must differ, and be finite")
+    if column_names is not None and len(column_names) != columns:
+        raise ValueError(f"column_names must be {columns}, one each, got {column_names!r}.")
     rows = -(-len(images) // columns)
     _, height, width, *channels = images.shape
     images = (images - low) / (high - low)
@@ -241,13 +248,15 @@ def histogram(
     samples = _numbers(samples, "samples")
     fits = samples.ndim == 1 and samples.size > 0 and bool(np.isfinite(samples).all())
     _expect(fits, "samples must be finite and of shape (N,)", samples)
+    bins = _check.positive_int(bins, "bins")
     figure, ax = _axes(ax, (6.0, 4.0))
     ax.hist(samples, bins, density=True, alpha=0.6, label=f"{samples.size} samples")
     if density is not None:
-        _check.function(density, "density", "x -> p(x)")
+        _check.function(density, "density", "x -> p(x)", takes=1)
         grid = np.linspace(samples.min(), samples.max(), 400, dtype=np.float32)
-        values = np.asarray(jax.vmap(density)(grid))
-        _expect(values.shape == grid.shape, "density must return a scalar", values[0])
+        values = _numbers(jax.vmap(density)(grid), "density(x)")
+        fits = values.shape == grid.shape and bool(np.all(values >= 0))
+        _expect(fits, "density must return a scalar, not negative", values[:1])
         ax.plot(grid, values, "k-", linewidth=1.5, label="exact")
         ax.legend(frameon=False)
     ax.set(xlabel="x", ylabel="density")
@@ -257,7 +266,7 @@ def histogram(
 def _axes(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
     """The figure and the axes to draw into."""
     if ax is not None:
-        if not hasattr(ax, "imshow"):
+        if not hasattr(ax, "set_xlabel"):
             raise TypeError(f"ax must be one of matplotlib's axes, got {ax!r}.")
         return ax.figure, ax
     try:
@@ -280,7 +289,8 @@ def _finished(figure: Any, ax: Any, title: str | None, pad: int = 6) -> Any:
 def _numbers(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
-    except ValueError:  # leaves of several shapes
+    # Leaves of several shapes, keys, and what is traced.
+    except (TypeError, ValueError):
         array = np.asarray(None)
     # bfloat16 and its like are not among NumPy's own kinds.
     if array.dtype.kind not in "biufV":

@@ -96,11 +96,8 @@ def sample(
         6.S184), 2025, arXiv 2506.02070, Algorithms 1 and 2.
     """
     _check.single_key(key)
-    if not callable(init):
-        raise TypeError(
-            f"init must be a function key -> x0 of one sample, such as fj.Gaussian(...).sample, "
-            f"got {init!r}."
-        )
+    form = "key -> x0 of one sample, such as fj.Gaussian(...).sample"
+    _check.function(init, "init", form, takes=1)
     num = _check.positive_int(num, "num")
     size = num if batch_size is None else min(_check.positive_int(batch_size, "batch_size"), num)
     ts = _check.time_grid(ts)

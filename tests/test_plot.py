@@ -103,7 +103,10 @@ def arrows(field=linear_field, **options):
     ("draw", "words"),
     [
         (lambda: plot.trajectories(np.zeros(3), np.zeros((2, 4))), r"xs .*got shape \(3,\) and"),
-        (lambda: plot.trajectories(np.zeros((3, 5)), TIMES), r"ts must have shape \(n \+ 1,\) and"),
+        (
+            lambda: plot.trajectories(np.zeros((3, 5)), TIMES),
+            "ts must have shape .*finite, and",
+        ),
         (lambda: plot.trajectories(TIMES[:0], np.zeros((2, 0))), "ts must have shape"),
         (lambda: plot.trajectories(TIMES, np.zeros((0, 5))), "ts must have shape"),
         (
@@ -134,7 +137,10 @@ def arrows(field=linear_field, **options):
         (lambda: plot.image_grid((np.zeros((2, 8)), [1])), "images must hold real numbers, got"),
         (lambda: plot.image_grid(THREE, 0), "columns must be a static positive int, got 0"),
         (lambda: plot.image_grid(THREE, 1.5), "columns must be a static positive int, got 1.5"),
-        (lambda: plot.image_grid(THREE, low=1, high=1), "low and high must differ, got 1"),
+        (
+            lambda: plot.image_grid(THREE, low=1, high=1),
+            "low and high must differ.* got 1",
+        ),
         (lambda: plot.image_grid(THREE, low="0"), "low must be a real number, got '0'"),
         (lambda: plot.histogram(np.zeros((2, 2))), r"samples must be .* shape \(N,\), got shape"),
         (lambda: plot.histogram(np.zeros(0)), "samples must be finite and of shape"),

@@ -14,7 +14,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, State
 from flowjax.solver.door import as_plain_field, check_pair, check_times, name_of
-from flowjax.solver.stepper import fact
+from flowjax.solver.stepper import fact, needs_noise
 from flowjax.solver.views import solve
 
 
@@ -52,13 +52,13 @@ def check_arguments(v: Any, init_log_prob: Any, ts: Array, step: Any, order: int
     The step calls v at the times of ts in this order, 1 or -1.
     """
     as_plain_field(v, "v")
-    _check.function(init_log_prob, "init_log_prob", "x0 -> log p_0(x0), such as prior.log_prob")
-    if fact(step, "reads"):
+    _check.function(init_log_prob, "init_log_prob", "x0 -> log p_0(x0), such as prior.log_prob", 1)
+    check_pair(v, None if fact(step, "reads") else step)
+    if fact(step, "reads") or needs_noise(step, False):
         raise TypeError(
-            f"step must be a method for any field, such as fj.rk4, got the sampler "
-            f"{name_of(step)}, which does not integrate the divergence of v."
+            f"step must be a method for any ODE, such as fj.rk4, got {name_of(step)}, which "
+            f"does not integrate the divergence of v."
         )
-    check_pair(v, step)
     if isinstance(ts, Tracer):
         return
     # By NumPy, since a part of a JAX array is traced under `jit`, even where the array is known.

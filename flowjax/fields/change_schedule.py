@@ -70,8 +70,8 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
     of_pair, of_velocity = _domains(model)
     return dataclasses.replace(
         changed,
-        domain=_either(changed.domain, of_velocity),
-        pair_domain=_either(changed.pair_domain, of_pair),
+        domain=changed.domain.within(of_velocity),
+        pair_domain=changed.pair_domain.within(of_pair),
     )
 
 
@@ -125,10 +125,5 @@ def _domains(model: _Changed) -> tuple[Domain, Domain]:
     start = old.pair_domain.at_start if float(times[0]) == 0 else ""
     end = old.pair_domain.at_end if float(times[1]) == 1 else ""
     no_score = float(times[1]) == 1 and missing_at(1.0, old.schedule, old.predicts, "score")
-    missing = missing_at(1.0, model.new, "data", "velocity") if no_score else ""
-    of_velocity = missing and f"the velocity is not determined at t = 1, where {missing}"
+    of_velocity = missing_at(1.0, model.new, "data", "velocity") if no_score else ""
     return Domain(start, end), Domain(start, end or of_velocity)
-
-
-def _either(one: Domain, other: Domain) -> Domain:
-    return Domain(one.at_start or other.at_start, one.at_end or other.at_end)

@@ -68,7 +68,7 @@ def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> 
         sigma_data,
         message="sigma_data must be positive and finite",
     )
-    if hasattr(type(_check.function(network, "network")), "gives"):
+    if hasattr(type(_check.function(network, "network", "(c_noise, x, args)")), "gives"):
         raise TypeError(
             f"network must be a function (c_noise, x, args), which has no time, got "
             f"{described(network)}."

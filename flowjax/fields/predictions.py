@@ -85,10 +85,8 @@ def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: s
     checked_schedule(schedule)
     x = _check.state(x, "x")
     value = _check.alike(value, x, "value")
-    if source == target:
-        return value
     path = path_at(schedule, t, widest(x))
-    _refuse_what_is_not_determined(t, schedule, source, target)
+    refuse_time(t, lambda end: missing_at(end, schedule, source, target))
     return on_leaves(functools.partial(converted, source, target), path, x, value)
 
 
@@ -182,22 +180,24 @@ def check_name(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be one of {', '.join(PREDICTIONS)}, got {value!r}.")
 
 
-def _refuse_what_is_not_determined(t: Any, schedule: Any, source: str, target: str) -> None:
-    """The table of `convert`, where the time and the schedule can be looked at."""
-    if isinstance(t, Tracer):
+def refuse_time(t: Any, why: Callable[[float], str]) -> None:
+    """Refuses a time that is known, outside of [0, 1] or at an end where there is a reason why."""
+    numbers = isinstance(t, (int, float, np.generic, np.ndarray, jax.Array))
+    # What is no number is refused where the schedule is read.
+    if isinstance(t, Tracer) or not numbers or np.ndim(t) > 0 or not _check.is_real(t):
         return
-    if not 0 <= float(t) <= 1:
+    t = float(t)
+    if not 0 <= t <= 1:
         raise ValueError(f"t must lie within [0, 1], 0 is noise and 1 is data, got {t}.")
-    missing = missing_at(float(t), schedule, source, target) if float(t) in (0, 1) else ""
-    if missing:
-        raise ValueError(
-            f"the {target} is not determined by the {source} and x at t = {float(t):g}, where "
-            f"{missing}; take a time inside the schedule."
-        )
+    reason = why(t) if t in (0, 1) else ""
+    if reason:
+        raise ValueError(f"{reason}; take a time inside the schedule.")
 
 
 def missing_at(t: float, schedule: Any, source: str, target: str) -> str:
     """Why the target is not determined at an end, t = 0 or 1; empty if it is, or one is traced."""
+    if source == target:
+        return ""
     schedule = jax.tree.map(_plain, schedule)
     plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
     return (_remembered if plain else _what_is_missing)(t, schedule, source, target)
@@ -219,20 +219,22 @@ def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
         path = _path_at(schedule, np.asarray(t, jnp.result_type(float)))
         return (*path, _scale(source, target, path))
 
-    known = None if source == target else _check.concrete(values)
+    known = _check.concrete(values)
     if known is None or not math.isnan(known[-1]):
         return ""
     alpha, sigma, _, alpha_rate, _, half_variance_rate, _ = map(float, known)
     if sigma == 0 and math.isnan(half_variance_rate):
-        return (
+        where = (
             "sigma = 0 and the rate of sigma squared is not known (give the schedule variance(t), "
             "sigma squared, instead of sigma(t))"
         )
-    if sigma == 0:
-        return "sigma = 0 and sigma' is infinite" if target == "velocity" else "sigma = 0"
-    if alpha == 0 and math.isnan(alpha_rate):
-        return "alpha = 0 and alpha' is not known"
-    return "alpha = alpha' = 0" if source == "velocity" else "alpha = 0"
+    elif sigma == 0:
+        where = "sigma = 0 and sigma' is infinite" if target == "velocity" else "sigma = 0"
+    elif alpha == 0 and math.isnan(alpha_rate):
+        where = "alpha = 0 and alpha' is not known"
+    else:
+        where = "alpha = alpha' = 0" if source == "velocity" else "alpha = 0"
+    return f"a model of the {source} does not determine the {target} at t = {t:g}, where {where}"
 
 
 # A solve of few steps takes less time than to look at a schedule at one time.

@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import widest
+from flowjax._numerics import inside, widest
 from flowjax._types import Domain, Field, State
 from flowjax.fields.predictions import (
     PREDICTIONS,
@@ -20,6 +20,7 @@ from flowjax.fields.predictions import (
     converted,
     missing_at,
     on_leaves,
+    refuse_time,
 )
 from flowjax.schedules.point import path_at
 from flowjax.schedules.schedule import Schedule, checked_schedule
@@ -71,15 +72,7 @@ def velocity(
     """
     check_name(predicts, "predicts")
     checked_schedule(schedule)
-    _check_model(model, predicts)
-    made_for = getattr(model, "schedule", schedule)
-    same = not isinstance(made_for, Schedule) or made_for is schedule
-    same = same or eqx.tree_equal(*(jax.tree.map(_number, one) for one in (made_for, schedule)))
-    # Of two that are traced it cannot be said.
-    if not isinstance(same, Tracer) and not same:
-        raise ValueError(
-            f"schedule must be the one that this model was made for, {made_for}, got {schedule}."
-        )
+    own = _own_schedule(model, schedule, predicts)
     if not isinstance(coupled, bool):
         raise TypeError(f"coupled must be True or False, got {coupled!r}.")
     if coupled and predicts == "score":
@@ -92,7 +85,7 @@ def velocity(
     if coupled and predicts == "data" and missing_at(1.0, schedule, "data", "score"):
         unknown = "of coupled pairs, data alone says nothing of the noise at t = 1, where sigma = 0"
         domain, pair_domain = (part._replace(at_end=unknown) for part in (domain, pair_domain))
-    return Velocity(model, schedule, predicts, coupled, domain, pair_domain)
+    return Velocity(model, own, predicts, coupled, domain, pair_domain)
 
 
 class Velocity(eqx.Module):
@@ -104,7 +97,8 @@ class Velocity(eqx.Module):
 
     Args:
         model: the model inside, `(t, x, args)` with an output like x.
-        schedule: the one it was trained under.
+        own_schedule: the one it was trained under; None if the model says it itself, as that of a
+            target does. Read it as `.schedule`.
         predicts: what it predicts.
         coupled: whether it was trained on coupled pairs, and so has no score.
         domain: where the velocity is determined; see `velocity`.
@@ -124,15 +118,28 @@ class Velocity(eqx.Module):
 
     gives = "velocity"
     model: Callable[..., Any]
-    schedule: Any
+    own_schedule: Any
     predicts: str = eqx.field(static=True)
     coupled: bool = eqx.field(static=True)
     domain: Domain = eqx.field(static=True)
     pair_domain: Domain = eqx.field(static=True)
 
+    def __check_init__(self):
+        domains = isinstance(self.domain, Domain) and isinstance(self.pair_domain, Domain)
+        if not domains or self.predicts not in PREDICTIONS:
+            raise TypeError(
+                "a Velocity is made by fj.velocity(model, schedule, predicts=...) or by "
+                "target.velocity(schedule)."
+            )
+
+    @property
+    def schedule(self) -> Any:
+        """The schedule that the model was trained under."""
+        return self.model.schedule if self.own_schedule is None else self.own_schedule  # pyright: ignore
+
     def __call__(self, t: ArrayLike, x: Any, args: Any) -> Any:
         """The velocity u at time t and state x, `alpha' D + sigma' E`."""
-        _refuse(self.domain, t)
+        refuse_time(t, self.domain.why)
         path, x, value = self.prediction(t, x, args)
         return on_leaves(partial(converted, self.predicts, "velocity"), path, x, value)
 
@@ -150,7 +157,7 @@ class Velocity(eqx.Module):
         Returns:
             D and E, each like x: `x = alpha D + sigma E` and `u = alpha' D + sigma' E`.
         """
-        _refuse(self.pair_domain, t)
+        refuse_time(t, self.pair_domain.why)
         known = getattr(self.model, "data_and_noise", None)
         if known is not None:
             return known(t, x, args)
@@ -173,7 +180,7 @@ class Velocity(eqx.Module):
         """
         if self.coupled:
             refuse_coupled("score")
-        _refuse(_domain(self.schedule, self.predicts, "score"), t)
+        refuse_time(t, lambda end: missing_at(end, self.schedule, self.predicts, "score"))
         path, x, value = self.prediction(t, x, args)
         return on_leaves(partial(converted, self.predicts, "score"), path, x, value)
 
@@ -188,17 +195,18 @@ class Velocity(eqx.Module):
 
         Raises:
             TypeError: the model is not callable or is a `Velocity` or a drift already.
-            ValueError: the model is known to give another prediction.
+            ValueError: the model is known to give another prediction, or was made for another
+                schedule.
         """
         schedule, predicts, pair_domain = self.schedule, self.predicts, self.pair_domain
-        _check_model(model, predicts)
+        own = _own_schedule(model, schedule, predicts)
         if _knows_pair(model) != _knows_pair(self.model):
             pair_domain = _pair_domain(model, schedule, predicts)
-        return Velocity(model, schedule, predicts, self.coupled, self.domain, pair_domain)
+        return Velocity(model, own, predicts, self.coupled, self.domain, pair_domain)
 
     def prediction(self, t: ArrayLike, x: Any, args: Any) -> tuple[Any, State, State]:
         """The schedule at t, the state, and the model's output there."""
-        x = _check.state(x, "x")
+        x, t = _check.state(x, "x"), inside(t) if isinstance(t, Tracer) else t
         value = _check.alike(self.model(t, x, args), x, "the model's output")
         path = path_at(self.schedule, t, widest(x))
         if self.coupled and self.predicts == "data":
@@ -212,7 +220,8 @@ class Velocity(eqx.Module):
         return data, on_leaves(partial(converted, self.predicts, "noise"), path, x, value)
 
 
-def _check_model(model: Any, predicts: str) -> None:
+def _own_schedule(model: Any, schedule: Any, predicts: str) -> Any:
+    """The schedule of a model, or None where the model has it; refused if they do not fit."""
     gives = getattr(type(_check.function(model, "model")), "gives", predicts)
     if isinstance(model, Velocity) or gives not in PREDICTIONS:
         raise TypeError(
@@ -221,6 +230,19 @@ def _check_model(model: Any, predicts: str) -> None:
         )
     if gives != predicts:
         raise ValueError(f"predicts must be {gives!r}, which this model gives, got {predicts!r}.")
+    made_for = getattr(model, "schedule", None)
+    if not isinstance(made_for, Schedule):
+        return schedule
+    same = made_for is schedule
+    same = same or eqx.tree_equal(*(jax.tree.map(_number, one) for one in (made_for, schedule)))
+    # Of two that are traced it cannot be said.
+    if isinstance(same, Tracer):
+        return schedule
+    if not same:
+        raise ValueError(
+            f"schedule must be the one that this model was made for, {made_for}, got {schedule}."
+        )
+    return None
 
 
 def _knows_pair(model: Any) -> bool:
@@ -241,24 +263,7 @@ def _number(leaf: Any) -> Any:
 
 def _domain(schedule: Any, predicts: str, *targets: str) -> Domain:
     def why(t: float) -> str:
-        for target in targets:
-            missing = missing_at(t, schedule, predicts, target)
-            if missing:
-                of = f"a model of the {predicts} does not determine the {target}"
-                return f"{of} at t = {t:g}, where {missing}"
-        return ""
+        reasons = (missing_at(t, schedule, predicts, target) for target in targets)
+        return next(filter(None, reasons), "")
 
-    return Domain(why(0.0), why(1.0))
-
-
-def _refuse(domain: Domain, t: Any) -> None:
-    """Refuses a time that is known, where there is no value."""
-    numbers = isinstance(t, (int, float, np.generic, np.ndarray, jax.Array))
-    if isinstance(t, Tracer) or not numbers or np.ndim(t) > 0:
-        return
-    t = float(t)
-    if not 0 <= t <= 1:
-        raise ValueError(f"t must lie within [0, 1], 0 is noise and 1 is data, got {t}.")
-    reason = domain.at_start if t == 0 else domain.at_end if t == 1 else ""
-    if reason:
-        raise ValueError(f"{reason}; take a time inside the schedule.")
+    return Domain.of(why)

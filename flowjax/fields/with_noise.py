@@ -209,16 +209,15 @@ class _Drift(eqx.Module):
 def _domain(v: Velocity, noise: _Noise) -> Domain:
     """Where the drift is determined: the velocity, and the score unless there is no noise."""
 
-    def why(t: float, of_velocity: str) -> str:
+    def why(t: float) -> str:
         missing = missing_at(t, v.schedule, v.predicts, "score")
-        if of_velocity or not missing:
-            return of_velocity
+        if v.domain.why(t) or not missing:
+            return v.domain.why(t)
         g = _check.concrete(lambda: noise(t, None, None))
         if g is None or float(g) == 0:
             return ""
         return (
-            f"the score is not determined at t = {t:g}, where {missing} and g is not 0 (let g "
-            f"vanish there, or give with_noise noise_until=ts[-2])"
+            f"{missing} and g is not 0 (let g vanish there, or give with_noise noise_until=ts[-2])"
         )
 
-    return Domain(why(0.0, v.domain.at_start), why(1.0, v.domain.at_end))
+    return Domain.of(why)

@@ -66,7 +66,8 @@ def extrapolation(h: Array, inverse_h_before: Array) -> Array:
 
     A step that is far longer than the one before, as the last of a uniform grid that stops short of
     sigma = 0, goes where the data expected do not change as they have done. A uniform grid is at
-    most at 1.7 else, and one that is even in lambda at 1.
+    most at 1.7 else, and one that is even in lambda at 1. NaN where the two go different ways.
     """
     ratio = h * inverse_h_before
+    ratio = jnp.where(ratio < 0, jnp.nan, ratio)
     return jnp.where((ratio > 2) & (jnp.abs(h) > 1.5), 0, ratio)

@@ -92,7 +92,9 @@ def _adams(
 ) -> tuple[State, Any]:
     velocity = field(t0, x, args)
     t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
-    one = jnp.ones_like(t0)
+    # NaN where the steps turn back.
+    turned = jnp.any(memory.present & ((t1 - t0) * (t0 - memory.times) < 0))
+    one = jnp.where(turned, jnp.nan, jnp.ones_like(t0))
     corrected = weighted(x, (one, memory.uncorrected), (memory.weight, velocity))
 
     velocities = (velocity, *memory.velocities)

@@ -108,6 +108,7 @@ def _edm_heun(
 class _ChurnedEDMHeun(eqx.Module):
     """The step of `edm_heun` with churn: Algorithm 2."""
 
+    __name__ = "edm_heun"
     reads = "velocity"
     one_way = True
     gamma: float
@@ -139,6 +140,6 @@ class _ChurnedEDMHeun(eqx.Module):
 
 def _not_negative(value: Any, name: str) -> float:
     number = static_number(value, name)
-    if not number >= 0:
-        raise ValueError(f"{name} must not be negative, got {number}.")
+    if not number >= 0 or (number == math.inf and name != "s_tmax"):
+        raise ValueError(f"{name} must be finite and not negative, got {number}.")
     return number

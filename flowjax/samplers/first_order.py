@@ -158,6 +158,7 @@ def stochastic_ddim(eta: float) -> "_StochasticDDIM":
 class _StochasticDDIM(eqx.Module):
     """The step of `stochastic_ddim`."""
 
+    __name__ = "stochastic_ddim"
     reads = "velocity"
     one_way = True
     eta: float

@@ -89,7 +89,7 @@ class VariancePreserving(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time at which the integral of the noise rate is `log(1 + exp(-log_snr))`."""
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         low, high = self._rates_as(log_snr)
         noise, most = jax.nn.softplus(-log_snr), (low + high) / 2
         within = noise < most
@@ -175,7 +175,7 @@ class VarianceExploding(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time, linear in the logarithm."""
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         whole = -2 * self._log_ratio(log_snr)
         risen = log_snr + 2 * jnp.log(jnp.asarray(self.sigma_max, log_snr.dtype))
         return jnp.where(risen < whole, clip(risen, 0, whole) / whole, 1)
@@ -242,7 +242,7 @@ class EDM(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `1 - exp(-log_snr / 2) / sigma_max`."""
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         start = -2 * jnp.log(self._sigma_max(log_snr))
         return -jnp.expm1(-clip(log_snr - start, 0) / 2)
 

@@ -49,7 +49,7 @@ class CondOT(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `1 / (1 + exp(-log_snr / 2))`."""
-        return jax.nn.sigmoid(time(log_snr) / 2)
+        return jax.nn.sigmoid(time(log_snr, "log_snr") / 2)
 
 
 class Trigonometric(ExactEnds):
@@ -84,7 +84,7 @@ class Trigonometric(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `2/pi arctan(exp(log_snr / 2))`."""
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         # By symmetry from the half that does not overflow.
         late = log_snr > 0
         angle = jnp.arctan(jnp.exp(jnp.where(late, -log_snr, log_snr) / 2)) / (np.pi / 2)
@@ -152,7 +152,7 @@ class Polynomial(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time `(1 + exp(-log_snr / 2))^(-1/n)`."""
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         n, later = jnp.asarray(self.n, log_snr.dtype), log_snr > -jnp.inf
         log_time = jax.nn.log_sigmoid(jnp.where(later, log_snr, 0) / 2) / n
         return jnp.where(later, jnp.exp(log_time), 0)
@@ -202,7 +202,7 @@ class SquareRoot(ExactEnds):
 
     def time_at(self, log_snr: ArrayLike) -> Array:
         """The time t of `t^2 = (1 - t) exp(log_snr)`."""
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         # t = 2g / (g + sqrt(g^2 + 4e)) with g^2 / e = exp(log_snr), and neither above 1.
         late = log_snr > 0
         g = jnp.exp(jnp.where(late, 0, log_snr) / 2)

@@ -12,6 +12,7 @@ from jax import Array
 
 from flowjax import _check
 from flowjax._check import scalar_time
+from flowjax._numerics import inside
 from flowjax.schedules.schedule import ExactEnds, defines, product, vanishing
 
 
@@ -30,8 +31,11 @@ class PathPoint(NamedTuple):
 
 
 def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
-    """The schedule at time t, evaluated in the wider of t's dtype and `dtype`, in `dtype`."""
-    t = scalar_time(t)
+    """The schedule at time t, evaluated in the wider of t's dtype and `dtype`, in `dtype`.
+
+    It is NaN outside of [0, 1].
+    """
+    t = inside(scalar_time(t))
     if jnp.finfo(t.dtype).bits < jnp.finfo(dtype).bits:
         t = t.astype(dtype)
     alpha, sigma = schedule(t)

@@ -12,8 +12,9 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
+from flowjax import _check
 from flowjax._check import time
-from flowjax._numerics import log, root
+from flowjax._numerics import log, quotient, root
 
 # How many roundings a level may be from zero at its end and count as zero there.
 _ROUNDINGS = 16
@@ -31,10 +32,11 @@ class Schedule(eqx.Module):
 
     `schedule(t)` and all that follows take zero for what is within rounding of it at its end: for
     alpha at t = 0 and for sigma at t = 1. So counts a level that would reach zero within 16
-    roundings of the time; and one whose square is within 16 roundings of zero, beside its square at
+    roundings of the time; and one whose square is within 4 roundings of zero, beside its square at
     the other end, while its rate is not how it falls: it is the root of a difference that should
-    be zero, as in `sqrt(1 - alpha**2)`. A level that is small, and meant, falls as its rate says,
-    and stays. Where a rate says nothing it is not known: sigma's is then -inf, and alpha's NaN.
+    be zero, as in `sqrt(1 - alpha**2)`. A level that is small, and meant, stays: it falls as its
+    rate says, or stands still before the end, as `maximum(1 - t, 1e-4)` does. Where a rate says
+    nothing it is not known: sigma's is then -inf, and alpha's NaN.
 
     If sigma falls like a square root, as `sqrt(1 - t)` does, give its square: at sigma = 0 no more
     than that has a rate. A number among a schedule's parameters may be a Python float, which is
@@ -62,6 +64,8 @@ class Schedule(eqx.Module):
 
     def __check_init__(self):
         missing = [] if defines(self, "alpha") else ["alpha(t)"]
+        for name in ("alpha", "sigma", "variance"):
+            _check.function(getattr(self, name), name, "of t", takes=1)
         if not (defines(self, "sigma") or defines(self, "variance")):
             missing += ["sigma(t) or variance(t), sigma squared"]
         if missing:
@@ -153,7 +157,7 @@ class Schedule(eqx.Module):
         Returns:
             The time: 0 or 1 where the ratio lies beyond the schedule's own.
         """
-        log_snr = time(log_snr)
+        log_snr = time(log_snr, "log_snr")
         first, last = (self.log_snr(jnp.full((), end, log_snr.dtype)) for end in (0, 1))
         within = (first < log_snr) & (log_snr < last)
 
@@ -201,7 +205,10 @@ class Schedule(eqx.Module):
         rounding = _ROUNDINGS * jnp.finfo(t.dtype).eps
 
         falls_so = jnp.abs(slope - secant) <= jnp.abs(secant) / 2
-        root_of_nothing = ~falls_so & (value**2 <= rounding * size**2)
+        # Half of the way from where the secant would have this value to the end.
+        before = at + (inside - at) * jnp.abs(quotient(value, 2 * (read(inside) - value)))
+        floor = _rate(read)(before) == 0
+        root_of_nothing = ~falls_so & ~floor & (value**2 <= rounding / 4 * size**2)
         zero = (jnp.abs(value) <= rounding * jnp.abs(slope)) | root_of_nothing
         # As t^2 does at t = 0.
         stands = jnp.maximum(jnp.abs(value), jnp.abs(slope)) <= rounding * size
@@ -225,6 +232,13 @@ class ExactEnds(Schedule):
 def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
     """The schedule itself, refused unless it is one."""
     if isinstance(schedule, Schedule):
+        rises = isinstance(schedule, ExactEnds) or _check.concrete(lambda: _ratios(schedule))
+        first, middle, last = map(float, rises if isinstance(rises, list) else (0, 1, 2))
+        if not first <= middle <= last > first:
+            raise ValueError(
+                f"{name} must go from noise at t = 0 to data at t = 1, and log_snr must increase, "
+                f"got {first}, {middle} and {last} at t = 0, 1/2 and 1."
+            )
         return schedule
     came = f"{schedule!r}, of the type {type(schedule).__name__}"
     if isinstance(schedule, type):
@@ -234,6 +248,10 @@ def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
         f"subclass of fj.Schedule with methods alpha(t) and sigma(t); it is frozen, as every "
         f"equinox.Module is."
     )
+
+
+def _ratios(schedule: Schedule) -> list[Array]:
+    return [schedule.log_snr(jnp.full((), t, float)) for t in (0.0, 0.5, 1.0)]
 
 
 @jax.custom_jvp

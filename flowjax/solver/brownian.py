@@ -121,6 +121,7 @@ def coarsen(increments: StateLike, k: int) -> State:
         (2, 3)
     """
     k = _check.positive_int(k, "k")
+    _check.shapes_of(increments, "increments")
     for name, leaf in _check.leaves_with_names(increments, "increments"):
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] % k:
             raise ValueError(

@@ -48,6 +48,10 @@ def prepared(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..
     programs = _PROGRAMS
     for leaf in leaves:
         if isinstance(leaf, _TRACED):
+            if type(leaf) is np.ndarray and leaf.dtype.kind in "OSUMm":
+                raise TypeError(
+                    f"arrays among the arguments must hold numbers, got dtype {leaf.dtype}."
+                )
             arrays.append(leaf.value if type(leaf) is Number else leaf)
             others.append(None)
             continue
@@ -106,10 +110,14 @@ def _compiled(function: Callable[..., Any], static: Static) -> Callable[..., Any
 _PROGRAMS = _Programs()
 
 
-def _holds_tracer(value: Any, depth: int = 0) -> bool:
+def _holds_tracer(value: Any, seen: Any = None) -> bool:
     """Whether a function closes over a value of a trace under way, directly or through others."""
+    seen = {} if seen is None else seen
     if isinstance(value, Tracer):
         return True
+    if id(value) in seen:
+        return False
+    seen[id(value)] = value
     if isinstance(value, types.FunctionType):
         cells = [cell for cell in value.__closure__ or () if cell != types.CellType()]
         parts = [*(cell.cell_contents for cell in cells), *(value.__defaults__ or ())]
@@ -119,4 +127,4 @@ def _holds_tracer(value: Any, depth: int = 0) -> bool:
         parts = [value.func, *value.args, *value.keywords.values()]
     else:
         parts = [leaf for leaf in jax.tree.leaves(value) if leaf is not value]
-    return depth < 10 and any(_holds_tracer(part, depth + 1) for part in parts)
+    return any(_holds_tracer(part, seen) for part in parts)

@@ -6,7 +6,10 @@ only a call can show, the values of the times above all; `validate` at shapes an
 each compilation; `checked` at what a field returns, when it is traced.
 """
 
+import functools
+import math
 import weakref
+from inspect import isfunction
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -41,6 +44,7 @@ def admit(problem: Problem) -> Problem:
     """The problem with its times, floats and NumPy numbers as arrays, refused by what they are."""
     ts = problem.ts if isinstance(problem.ts, jax.Array) else _check.as_times(problem.ts)
     check_pair(problem.field, problem.step)
+    _refuse_as_args(problem.args)
     check_times(ts, problem.field, problem.step, drawn=problem.key is not None)
     return problem._replace(ts=ts, x0=traced(problem.x0), args=traced(problem.args))
 
@@ -50,25 +54,53 @@ def traced(tree: Any) -> Any:
     if tree is None or isinstance(tree, jax.Array):
         return tree
     return jax.tree.map(
-        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.generic)) else leaf, tree
+        lambda leaf: Number(leaf) if isinstance(leaf, (float, np.number)) else leaf, tree
     )
+
+
+def _refuse_as_args(args: Any) -> None:
+    """Refuses an option of a solve in the place of args, which are for the field."""
+    own = str(getattr(args, "__module__", "")).startswith("flowjax.")
+    if isinstance(args, Stepper) or (own and (isfunction(args) or hasattr(args, "scan"))):
+        raise TypeError(
+            f"args is passed on to the field, got {name_of(args)}: name the option, as in "
+            f"step=fj.heun or adjoint=fj.Direct()."
+        )
 
 
 # --- a step and a field ---------------------------------------------------------------------------
 
 _STEPS = (
-    "fj.euler, heun, midpoint, rk4, adams(), ddim, dpmpp_2m, unipc or edm_heun() for a field; "
-    "fj.euler_maruyama, milstein, stochastic_heun, reversible_heun or exponential_euler for an SDE"
+    "fj.euler, heun, midpoint, rk4 or adams() for a field; fj.euler_maruyama, milstein, "
+    "stochastic_heun or reversible_heun for an SDE; fj.ddim, ancestral, stochastic_ddim(eta), "
+    "dpmpp_2m, dpmpp_2m_sde, unipc or edm_heun() for a fj.Velocity; fj.exponential_euler for what "
+    "fj.with_noise makes"
 )
 
 
 def check_pair(field: Any, step: Any) -> None:
     """Refuses a field of another kind than the step reads, and what is no step."""
+    reads = fact(step, "reads")
+    if not reads and getattr(type(field), "gives", "") == "data":
+        raise TypeError(
+            "field must give a velocity, got a field of the data: make a velocity of it by "
+            "fj.velocity(model, schedule, predicts='data')."
+        )
     if step is None:
         return
-    if isinstance(step, type) or not (isinstance(step, Stepper) or callable(step)):
+    parts = (step.init, step.step) if isinstance(step, Stepper) else (step,)
+    if isinstance(step, type) or not all(map(callable, parts)):
         raise TypeError(f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.")
-    reads = fact(step, "reads")
+    if reads not in ("", "sde", "velocity", "with_noise"):
+        raise ValueError(
+            f"reads of step {name_of(step)} must be '', 'sde', 'velocity' or 'with_noise', got "
+            f"{reads!r}."
+        )
+    if reads == "sde" and not isinstance(field, SDE):
+        raise TypeError(
+            f"step {name_of(step)} is a step for an SDE: it needs a fj.SDE(drift, diffusion), got "
+            f"{described(field)}."
+        )
     if reads == "velocity":
         field = as_velocity(field, f"step {name_of(step)}")
         if field.coupled and needs_noise(step, False):
@@ -117,6 +149,8 @@ def described(field: Any) -> str:
     """What a field is, in words."""
     if isinstance(field, SDE):
         return "an SDE"
+    if isinstance(field, type):
+        return f"the class {field.__name__}, not one of it"
     gives = getattr(type(field), "gives", None)
     if gives is not None:
         return f"a field of the {gives}"
@@ -126,6 +160,8 @@ def described(field: Any) -> str:
 def name_of(step: Any) -> str:
     """A step's or field's name."""
     function = step.step if isinstance(step, Stepper) else step
+    while isinstance(function, functools.partial):
+        function = function.func
     return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")
 
 
@@ -174,14 +210,24 @@ def check_times(ts: Any, field: Any, step: Any, *, drawn: bool) -> None:
     grid = _grid(ts)
     if grid is None:
         return
+    if not math.isfinite(grid.low + grid.high):
+        raise ValueError(f"ts must be finite, got times from {grid.low} to {grid.high}.")
+    reads = fact(step, "reads")
+    by_schedule = reads in ("velocity", "with_noise")
     if drawn and not grid.rises:
         raise ValueError(
             "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
-            "Write the reverse-time SDE on an increasing grid instead, or give increments."
+            "Write the reverse-time SDE on an increasing grid instead"
+            + (", or give increments." if field is not None else ".")
+        )
+    if by_schedule and not grid.rises and needs_noise(step, True):
+        raise ValueError(
+            f"ts must not decrease for step {name_of(step)}, which draws noise by a schedule, got "
+            f"times from {grid.low} to {grid.high}."
         )
     if fact(step, "one_way") and not (grid.rises or grid.falls):
         raise ValueError(f"ts must go one way, up or down, for this step, got {ts}.")
-    domain = domain_of(field, fact(step, "reads"))
+    domain = domain_of(field, reads)
     if domain is None:
         return
     # Negated, because NaN is in no order.
@@ -212,7 +258,8 @@ def domain_of(field: Any, reads: str = "") -> Domain | None:
         field = field.drift
         if reads == "with_noise":
             field = field.velocity
-    domain = getattr(field, "pair_domain" if reads else "domain", None)
+    by_pair = reads in ("velocity", "with_noise")
+    domain = getattr(field, "pair_domain" if by_pair else "domain", None)
     return domain if isinstance(domain, Domain) else None
 
 
@@ -220,10 +267,11 @@ def check_from_noise(ts: Any, field: Any) -> None:
     """Refuses a grid towards noise where samples are drawn by a schedule."""
     grid = _grid(ts)
     if grid is not None and domain_of(field) is not None and not grid.rises:
+        first, last = np.asarray(ts)[[0, -1]]
         raise ValueError(
             f"ts must not decrease where samples are drawn by a schedule: t = 0 is noise, which "
-            f"init draws, and t = 1 is data, got times from {ts[0]!s} to {ts[-1]!s}. To take "
-            f"data back to noise, use solve."
+            f"init draws, and t = 1 is data, got times from {first!s} to {last!s}. To take data "
+            f"back to noise, use solve."
         )
 
 
@@ -233,6 +281,9 @@ def check_from_noise(ts: Any, field: Any) -> None:
 def validate(problem: Problem) -> tuple[Problem, bool]:
     """The problem with its state and times as arrays, and whether its step takes noise."""
     sde, step = isinstance(problem.field, SDE), problem.step
+    fields = problem.field._asdict() if sde else {"field": problem.field}
+    for name, field in fields.items():
+        _callable(field, name)
     x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
     ts = as_precise(ts, x0)
     noisy = needs_noise(step, sde)
@@ -242,7 +293,7 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
             f"default). For an SDE use euler_maruyama, milstein or stochastic_heun, or make dw "
             f"required; for one of with_noise there is exponential_euler too."
         )
-    _check_noise(noisy, sde, problem.key, problem.increments)
+    _check_noise(noisy, sde, problem)
     adjoint = problem.adjoint
     if isinstance(adjoint, type) or not hasattr(adjoint, "scan"):
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
@@ -258,8 +309,9 @@ def as_precise(ts: Array, x: PyTree) -> Array:
     return ts if jnp.finfo(ts.dtype).bits >= jnp.finfo(dtype).bits else ts.astype(dtype)
 
 
-def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:
+def _check_noise(noisy: bool, sde: bool, problem: Problem) -> None:
     """Noise where the step asks for it, from one source, and none where it does not."""
+    step, key, increments = problem.step, problem.key, problem.increments
     if key is not None and increments is not None:
         raise ValueError("key and increments were both given: one path needs just one of them.")
     if key is None and increments is None:
@@ -267,8 +319,8 @@ def _check_noise(noisy: bool, sde: bool, key: Any, increments: Any) -> None:
             raise ValueError("an SDE needs its noise: give key (one JAX key) or increments.")
         if noisy:
             raise TypeError(
-                "the step asks for Brownian increments, as a step for an SDE does, but was given "
-                "a plain field and neither key nor increments."
+                f"step {name_of(step)} asks for Brownian increments: give key (one JAX key) or "
+                f"increments, or take a step for an ODE, in which dw has a default."
             )
     elif not noisy:
         given = "key" if increments is None else "increments"

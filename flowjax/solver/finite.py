@@ -43,7 +43,7 @@ def check_finite(path: State, ts: Any) -> State:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((path, ts))):
         raise TypeError("check_finite looks at values: call it outside jit, vmap and grad.")
     _check.shapes_of(path, "x")
-    times = np.asarray(ts)
+    times = np.asarray(_check.as_times(ts))
     if times.ndim != 1:
         raise ValueError(f"ts must be the times of the path, an array of shape (m,), got {ts!r}.")
     first, worst = len(times), None

@@ -4,6 +4,7 @@ A fact is an attribute: of a step that is a plain function, of the class of one 
 a field of a `Stepper`. Whoever wants to know asks `fact`; nothing is registered.
 """
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,8 +25,9 @@ class Stepper(NamedTuple):
         calls_end: whether it calls the field at the end of its interval, t1, too.
         one_way: whether the times must not go forth and back, as where it extrapolates from the
             steps before.
-        reads: what it asks of the field: "" for any, "velocity" for a `Velocity` (with its
-            schedule and its `data_and_noise`), "with_noise" for an SDE made by `with_noise`.
+        reads: what it asks of the field: "" for any, "sde" for an `SDE`, "velocity" for a
+            `Velocity` (with its schedule and its `data_and_noise`), "with_noise" for an SDE made by
+            `with_noise`. What draws noise by a schedule goes forward in time only.
         noisy: whether it takes Brownian increments. None: as the signature of `step` says.
 
     A plain step has the last five too, as attributes: ``my_step.calls_end = True``.
@@ -60,6 +62,8 @@ _NOT_SAID = {"symmetric": False, "calls_end": False, "one_way": False, "reads": 
 
 def fact(step: Any, name: str) -> Any:
     """A fact about a step, or what holds for one that does not say."""
+    while isinstance(step, functools.partial):
+        step = step.func
     return getattr(step, name, _NOT_SAID[name])
 
 

@@ -13,31 +13,16 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype
 
 
-def parameter(value: Any, name: str) -> Array:
-    """`value` as a real floating array; integers become the default float dtype."""
-    if value is None:
-        raise TypeError(f"{name} must be a real number or array, got None.")
-    try:
-        array = jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be a real number or array, got {value!r}.") from error
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        return array.astype(float)
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} must be a real number or array, got dtype {array.dtype}.")
-    return array
-
-
 def parameters(tree: Any, name: str) -> Any:
     """Every leaf of `tree` as a real floating array, refused if it is seen to be not finite."""
     if not jax.tree.leaves(tree):
         raise TypeError(f"{name} must be a number, an array or a pytree of them, got {tree!r}.")
-    return jax.tree.map(lambda leaf: _finite(leaf, parameter(leaf, name), name), tree)
+    return jax.tree.map(lambda leaf: _finite(leaf, _check.real(leaf, name), name), tree)
 
 
 def of_one_dtype(**values: Any) -> list[Array]:
     """The named values as real floating arrays of one dtype, refused as by `parameters`."""
-    arrays = [parameter(value, name) for name, value in values.items()]
+    arrays = [_check.real(value, name) for name, value in values.items()]
     dtype = jnp.result_type(*arrays)
     named = zip(values.items(), arrays, strict=True)
     return [_finite(value, array.astype(dtype), name) for (name, value), array in named]
@@ -100,7 +85,7 @@ def _prefix_leaves(tree: Any, x: Any, name: str) -> list[Any]:
 
 
 def _like(value: Any, shape: tuple[int, ...], dtype: Any, name: str) -> Array:
-    array = parameter(value, name)
+    array = _check.real(value, name)
     if not broadcasts_to(array.shape, shape):
         raise ValueError(
             f"{name} must broadcast to the state's shape {shape}, got shape {array.shape}."

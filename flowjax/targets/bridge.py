@@ -9,11 +9,11 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowjax._check import scalar_time
-from flowjax._numerics import computing_dtype, quotient
+from flowjax._check import real, scalar_time
+from flowjax._numerics import computing_dtype, inside, quotient
 from flowjax._types import Domain
 from flowjax.solver.sde import SDE
-from flowjax.targets._arrays import concrete, parameter
+from flowjax.targets._arrays import concrete
 from flowjax.targets._marginals import one_sample, widened
 from flowjax.targets.diffusions import _ConstantDiffusion
 from flowjax.targets.gaussian import Gaussian, matmul, solve
@@ -75,7 +75,7 @@ def gaussian_bridge(start: Gaussian, end: Gaussian, sigma: ArrayLike) -> SDE:
             raise TypeError(f"{name} must be a fj.Gaussian, got {value!r}.")
     if start.shape != end.shape:
         raise ValueError(f"start and end must have one shape, got {start.shape} and {end.shape}.")
-    noise = parameter(sigma, "sigma")
+    noise = real(sigma, "sigma")
     if noise.shape != ():
         raise ValueError(f"sigma must be one number, got shape {noise.shape}.")
     number = concrete(sigma, noise)
@@ -122,7 +122,7 @@ class _BridgeDrift(eqx.Module):
     def __call__(self, t: ArrayLike, x: ArrayLike, args: Any) -> Array:
         x = one_sample(x, self.start_mean.shape)
         wide = widened(self, x.dtype)
-        t = scalar_time(t).astype(wide.sigma.dtype)
+        t = inside(scalar_time(t)).astype(wide.sigma.dtype)
         return wide._at(t, x.astype(wide.sigma.dtype)).astype(x.dtype)
 
     def _at(self, t: Array, x: Array) -> Array:

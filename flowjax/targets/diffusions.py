@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowjax.fields.scalar_function import of_one_argument
+from flowjax import _check
 from flowjax.solver.sde import SDE
 from flowjax.targets._arrays import map_state, parameters
 from flowjax.targets.linear import linear_field
@@ -89,10 +89,7 @@ def langevin(score: Callable[[Any], Any], sigma: Any) -> SDE:
         Roberts, Tweedie, "Exponential convergence of Langevin distributions and their discrete
         approximations", 1996, Bernoulli 2(4).
     """
-    wanted = "a function of x alone, such as fj.Gaussian(...).score"
-    if isinstance(score, type) or not callable(score):
-        raise TypeError(f"score must be {wanted}, got {score!r}.")
-    of_one_argument(score, "score", wanted)
+    _check.function(score, "score", "of x alone, such as fj.Gaussian(...).score", takes=1)
     sigma = parameters(sigma, "sigma")
     return SDE(_LangevinDrift(score, sigma), _ConstantDiffusion(sigma))
 

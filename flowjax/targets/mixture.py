@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import root
+from flowjax._numerics import log, root
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
@@ -275,7 +275,4 @@ class GaussianMixture(eqx.Module):
         return GaussianMixture(self.weights, self.means, stds)._components()
 
     def _log_weights(self) -> Array:
-        present = self.weights > 0
-        # The inner `where` keeps the derivative of log(0) out of the gradient.
-        logs = jnp.log(jnp.where(present, self.weights, 1))
-        return jnp.where(present, logs, -jnp.inf) - jnp.log(jnp.sum(self.weights))
+        return log(self.weights) - jnp.log(jnp.sum(self.weights))

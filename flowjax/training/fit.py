@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._devices import rows
@@ -99,6 +100,11 @@ def fit(
         lambda leaf: jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf, model
     )
     parameters = eqx.filter(model, eqx.is_inexact_array)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((model, data, key))):
+        raise TypeError("fit is a loop of Python, over compiled steps: call it outside jit.")
+    for name, leaf in _check.leaves_with_names(parameters, "model"):
+        if jnp.iscomplexobj(leaf):
+            raise TypeError(f"{name} must be real, got {leaf.dtype}: train its two parts.")
     if not jax.tree.leaves(parameters):
         raise TypeError(f"model must hold floating arrays to train, got {model!r}.")
 

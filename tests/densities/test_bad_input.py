@@ -109,10 +109,10 @@ def test_what_every_density_refuses(density, change, error, words):
         ({"divergence": KEY}, r"must be fj.Exact\(\) or fj.Hutchinson\(key\), got"),
         (
             {"step": sampler},
-            "step must be a method for any field, such as fj.rk4, got the sampler sampler,",
+            "step must be a method for any ODE, such as fj.rk4, got sampler,",
         ),
-        ({"step": Sampler()}, "step must be a method for any field, .* the sampler Sampler"),
-        ({"step": fj.euler_maruyama}, "Brownian increments"),
+        ({"step": Sampler()}, "step must be a method for any ODE, .* got Sampler"),
+        ({"step": fj.euler_maruyama}, "step must be a method for any ODE.*euler_maruyama"),
         ({"step": "rk4"}, "step must be"),
         ({"adjoint": fj.Direct}, "adjoint must be"),
     ],

@@ -163,7 +163,7 @@ guide = fj.guidance.classifier_free
         (
             lambda: guide(FIELD, lambda: 1.0, NULL),
             TypeError,
-            r"t -> scalar, got a function of \(\)",
+            r"t -> scalar, or a number, got one of \(\)",
         ),
         (lambda: guide(FIELD, 2.0, None), TypeError, "null must be the args that stand for no"),
         (

@@ -329,7 +329,7 @@ def test_a_concrete_time_is_refused_just_where_the_target_is_not_determined(name
             assert np.isfinite(attempt())
         else:
             with pytest.raises(
-                ValueError, match=rf"the {target} is not determined by the {source}"
+                ValueError, match=rf"a model of the {source} does not determine the {target}"
             ):
                 attempt()
 
@@ -338,7 +338,7 @@ def test_a_concrete_time_is_refused_inside_a_compiled_function_too():
     def at(t, x):
         return fj.convert(x, t, x, fj.CondOT(), source="noise", target="data")
 
-    with pytest.raises(ValueError, match="the data is not determined"):
+    with pytest.raises(ValueError, match="does not determine the data"):
         jax.jit(lambda x: at(0.0, x))(1.0)
     assert jnp.isnan(jax.jit(at)(0.0, 1.0))
 

@@ -68,7 +68,7 @@ def test_what_is_no_velocity_is_refused(name, given):
 
 
 def test_a_density_is_refused_a_sampler_of_a_plain_field():
-    with pytest.raises(TypeError, match=r"step must be a method for any field.*sampler ddim"):
+    with pytest.raises(TypeError, match=r"step must be a method for any ODE.*got ddim"):
         fj.log_likelihood(X0, network, TARGET.log_prob, TS, step=fj.ddim)
 
 
@@ -151,9 +151,15 @@ def test_a_step_of_no_length_leaves_the_state_as_it_is(name):
 
 @pytest.mark.parametrize("name", NOISY_STEPS)
 def test_a_sampler_that_draws_noise_does_not_go_back(name):
-    """With increments, which an SDE may take on a decreasing grid, it is not determined."""
+    """With increments, too, which an SDE may take on a decreasing grid; NaN where ts is traced."""
     ts, dw = fj.uniform_grid(3, 0.9, 0.1), jnp.zeros((3, 2))
-    assert np.all(np.isnan(fj.solve(FIELD, X0, ts, step=STEPS[name], increments=dw)))
+
+    def solve(ts):
+        return fj.solve(FIELD, X0, ts, step=STEPS[name], increments=dw)
+
+    with pytest.raises(ValueError, match=r"which draws noise by a schedule, got times from 0\.1"):
+        solve(ts)
+    assert np.all(np.isnan(jax.jit(solve)(ts)))
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,32 @@ def test_functions_among_the_fields_are_methods_too():
     assert schedule(0.75) == fj.SquareRoot()(0.75)
 
 
+class Floor(fj.Schedule):
+    """Levels that stand still before the ends: small, and meant."""
+
+    kind: str
+    floor: float
+
+    def alpha(self, t):
+        return jnp.maximum(t, self.floor)
+
+    def sigma(self, t):
+        if self.kind == "smooth":
+            return jnp.sqrt((1 - t) ** 2 + self.floor**2)
+        return jnp.clip(80 * (1 - t), 80 * self.floor)
+
+
+@pytest.mark.parametrize("kind", ["smooth", "kinked"])
+@pytest.mark.parametrize("floor", [1e-5, 1e-4, 1e-3, 3e-3])
+def test_a_floor_that_is_meant_stays(kind, floor):
+    schedule = Floor(kind, floor)
+    assert schedule(0.0)[0] == np.float32(floor)
+    # A root that is within rounding of zero counts as zero, as the docstring says.
+    if kind == "kinked" or floor >= 1e-3:
+        np.testing.assert_allclose(schedule(1.0)[1], schedule.sigma(jnp.ones(())), rtol=1e-6)
+        np.testing.assert_allclose(schedule.rates(1.0)[1], 0, atol=1e-6)
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -193,6 +219,39 @@ def test_functions_among_the_fields_are_methods_too():
 def test_a_schedule_without_its_two_methods_is_refused_when_it_is_made(given, words):
     with pytest.raises(TypeError, match=words):
         type("Own", (fj.Schedule,), given)()
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma"),
+    [
+        (lambda t: 1 - t, lambda t: t),
+        (lambda t: 0.5, lambda t: 0.5),
+        (lambda t: t, lambda t: t - 1),
+        (lambda t: t * jnp.nan, lambda t: 1 - t),
+    ],
+)
+def test_a_schedule_that_does_not_go_from_noise_to_data_is_refused(alpha, sigma):
+    schedule, words = own(alpha, sigma), "must go from noise at t = 0 to data at t = 1"
+    calls = [
+        lambda: fj.velocity(lambda t, x, args: x, schedule),
+        lambda: fj.Gaussian(0.0, 1.0).velocity(schedule),
+        lambda: jax.jit(lambda x: fj.convert(x, 0.5, x, schedule, source="data", target="noise"))(
+            1.0
+        ),
+        lambda: fj.memoryless(schedule),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+def test_a_level_that_is_no_function_is_refused_when_it_is_made():
+    class Numbers(fj.Schedule):
+        alpha: Any
+        sigma: Any
+
+    with pytest.raises(TypeError, match="sigma must be a function of t, got 1"):
+        Numbers(lambda t: t, 1.0)
 
 
 @pytest.mark.parametrize(

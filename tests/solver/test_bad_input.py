@@ -4,6 +4,7 @@ Each row of the design's table of bad input has a test here. The annotations of 
 (fixture `unchecked`), so that what speaks is flowjax itself, as in use.
 """
 
+import functools
 import re
 
 import jax
@@ -371,11 +372,11 @@ def test_an_ode_step_given_an_sde_is_refused(step):
 
 @pytest.mark.parametrize("step", [fj.euler_maruyama, fj.milstein, fj.stochastic_heun])
 def test_an_sde_step_given_a_plain_field_is_refused(step):
-    with refuses(TypeError, "SDE", "plain field"):
+    with refuses(TypeError, "SDE", "plain function"):
         fj.solve(decay, X0, TS, step=step)
-    with refuses(TypeError, step.__name__, "SDE", "plain field"):
+    with refuses(TypeError, step.__name__, "SDE", "plain function"):
         fj.solve(decay, X0, TS, step=step, key=KEY)
-    with refuses(TypeError, step.__name__, "SDE", "plain field"):
+    with refuses(TypeError, step.__name__, "SDE", "plain function"):
         step(decay, jnp.array(0.0), jnp.array(0.1), X0, None, X0)
 
 
@@ -542,3 +543,134 @@ def test_a_decreasing_grid_of_plain_numbers_is_refused_under_jit_too():
 def test_what_cannot_be_hashed_is_refused_by_name():
     with pytest.raises(TypeError, match="in args must be hashable"):
         fj.solve(fj.linear_field, 1.0, TS, {"set": {1, 2}})
+
+
+# What is easily mistaken.
+
+
+@pytest.mark.parametrize(
+    "option", [fj.heun, fj.dpmpp_2m, fj.adams(), fj.Direct(), fj.Checkpointed(2)]
+)
+def test_an_option_in_the_place_of_args_is_refused(option):
+    for view in (fj.solve, fj.trajectory):
+        with refuses(TypeError, "args is passed on to the field", "name the option"):
+            view(decay, X0, TS, option)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        (lambda t, x: x, "got one of (t, x)"),
+        (fj.Gaussian(0.0, 1.0).velocity, "got one of (schedule"),
+        (fj.memoryless(fj.CondOT()), "got one of (t"),
+        ((decay, constant), "for an SDE write fj.SDE(drift, diffusion)"),
+        (fj.ornstein_uhlenbeck, "got one of (theta"),
+        (fj.Gaussian, "Gaussian"),
+    ],
+)
+def test_what_is_no_field_is_refused_whatever_else_is_given(field, words):
+    for how in ({}, {"key": KEY}):
+        with pytest.raises(TypeError, match=re.escape(words)):
+            fj.solve(field, X0, TS, **how)
+
+
+def test_a_diffusion_of_other_arguments_is_refused():
+    with refuses(TypeError, "must be a function (t, x, args)", "got one of (t)"):
+        fj.solve(fj.SDE(decay, lambda t: 1.0), X0, TS, key=KEY)
+
+
+def test_a_field_that_is_known_to_give_data_is_refused():
+    denoiser = fj.precondition(lambda c, x, args: x, fj.CondOT())
+    for call in (
+        lambda: fj.solve(denoiser, X0, TS),
+        lambda: fj.sample(KEY, denoiser, lambda key: X0, TS, 2),
+    ):
+        with refuses(TypeError, "got a field of the data", "predicts='data'"):
+            call()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_times_that_are_not_finite_are_refused(bad):
+    ts = jnp.array([0.0, bad, 2.0])
+    for call in (
+        lambda: fj.solve(decay, X0, ts),
+        lambda: fj.brownian_increments(KEY, jnp.array([0.0, 1.0, bad]), X0),
+    ):
+        with refuses(ValueError, "ts must be finite"):
+            call()
+
+
+@pytest.mark.parametrize("kind", [np.asarray, list])
+def test_times_that_the_dtype_does_not_tell_apart_are_refused(kind):
+    """What `uniform_grid` refuses, by the door of one's own grid."""
+    ts = np.linspace(1.7e9, 1.7e9 + 1, 101)
+    with refuses(ValueError, "ts has neighbours that are one time in float32", "jax_enable_x64"):
+        fj.solve(decay, X0, kind(ts))
+    repeated = kind(np.array([0.0, 0.5, 0.5, 1.0]))
+    np.testing.assert_allclose(fj.solve(decay, X0, repeated), 0.25)
+
+
+def test_flags_and_words_of_numpy_are_static():
+    def field(t, x, args):
+        return -x if args["flag"] and args["mode"] == "decay" else x
+
+    args = {"flag": np.bool_(True), "mode": np.str_("decay")}
+    np.testing.assert_allclose(fj.solve(field, X0, fj.uniform_grid(1), args), 0.0)
+    with refuses(TypeError, "arrays among the arguments must hold numbers, got dtype <U1"):
+        fj.solve(field, X0, TS, np.array(["a"]))
+
+
+def test_a_partial_step_is_refused_what_the_step_is_refused():
+    v = fj.velocity(decay, fj.CondOT(), coupled=True)
+    with refuses(TypeError, "step ddim needs a fj.Velocity"):
+        fj.solve(decay, X0, TS, step=functools.partial(fj.ddim))
+    with refuses(ValueError, "step ancestral needs the score"):
+        fj.solve(v, X0, TS, step=functools.partial(fj.ancestral), key=KEY)
+    with refuses(TypeError, "step ancestral asks for Brownian increments: give key"):
+        fj.solve(fj.velocity(decay, fj.CondOT()), X0, TS, step=fj.ancestral)
+
+
+def test_facts_that_are_none_are_refused():
+    step = fj.Stepper(lambda *a: 0.0, lambda f, t0, t1, x, a, dw=None, m=None: (x, m), reads="sed")
+    with refuses(ValueError, "reads of step", "'velocity' or 'with_noise', got 'sed'"):
+        fj.solve(decay, X0, TS, step=step)
+    with refuses(TypeError, "step must be a function or a Stepper"):
+        fj.solve(decay, X0, TS, step=fj.Stepper(None, None))
+
+
+def test_a_field_that_returns_a_word_is_refused():
+    with refuses(TypeError, "field output must be a real array like the state's, got 'a'"):
+        fj.solve(lambda t, x, args: "a", X0, TS)
+
+
+def test_a_model_of_another_schedule_is_refused_inside_too():
+    v = fj.velocity(lambda t, x, args: x, fj.CondOT(), "data")
+    model = fj.precondition(lambda c, x, args: x, fj.VariancePreserving())
+    with refuses(ValueError, "schedule must be the one that this model was made for"):
+        v.with_model(model)
+
+
+def test_a_velocity_is_not_made_by_hand():
+    with refuses(TypeError, "a Velocity is made by fj.velocity"):
+        fj.Velocity(decay, fj.CondOT(), "noise", False, None, None)
+
+
+@pytest.mark.parametrize("bad", [None, {}, jnp.arange(4), jnp.ones(4, complex)])
+def test_increments_that_are_none_are_not_coarsened(bad):
+    with pytest.raises((TypeError, ValueError), match="increments"):
+        fj.coarsen(bad, 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "term", "error"),
+    [
+        (X0, (jnp.ones((5, 3)), X0), ValueError),
+        (X0, (0.5, jnp.ones(3, complex)), TypeError),
+        (X0, jnp.ones(2), ValueError),
+        (X0, (0.5, jnp.ones(2)), ValueError),
+        ({"a": X0}, (0.5, X0), ValueError),
+    ],
+)
+def test_terms_unlike_the_state_are_not_added(x, term, error):
+    with pytest.raises(error, match="term"):
+        fj.plus(x, term)

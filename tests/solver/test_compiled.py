@@ -166,3 +166,14 @@ def test_a_solve_is_exported_for_states_of_any_length():
         x = jnp.ones((n, 3))
         for got, expected in zip(exported.call(x), solves(x), strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+def test_functions_that_close_over_each_other_are_looked_at_once():
+    """Each by all the others: the ways through them are more than one could follow."""
+    fields = []
+
+    def made(i):
+        return lambda t, x, args: -x if i >= 0 else [field(t, x, args) for field in fields]
+
+    fields += [made(i) for i in range(12)]
+    assert fj.solve(fields[0], 1.0, fj.uniform_grid(1)) == 0

@@ -207,7 +207,7 @@ def test_the_solver_takes_every_process_in_the_dtype_of_the_state(state):
         (
             lambda: langevin(Gaussian(0.0, 1.0).marginal_score(fj.CondOT()), 1.0),
             TypeError,
-            r"score must be a function of x alone.*got a function of \(t:.*, x:.*, args:",
+            r"score must be a function of x alone.*got one of \(t:.*, x:.*, args:",
         ),
         (lambda: langevin(jnp.negative, np.nan), ValueError, "sigma must be finite, got nan"),
         (lambda: langevin(jnp.negative, None), TypeError, "sigma.*None"),

@@ -90,7 +90,7 @@ def proportional(t, x, theta):
 
 
 def gaussian_velocity(t, x, theta):
-    """The velocity of data N(theta, STD^2) under `CondOT`; see MATH.md."""
+    """The velocity of data N(theta, STD^2) under `CondOT`."""
     return theta + (t * STD**2 - (1 - t)) / ((t * STD) ** 2 + (1 - t) ** 2) * (x - t * theta)
 
 
@@ -421,7 +421,7 @@ def linear_closed_form():
 
 
 def moments_of_ornstein_uhlenbeck(n=10, theta=1.5, sigma=0.6):
-    """Of Euler-Maruyama from 1, read off as in `law_error`, and in closed form; see MATH.md."""
+    """Of Euler-Maruyama from 1, read off as in `law_error`, and in closed form."""
     h, starts = 1 / n, np.concatenate([[1.0], np.zeros(n)])
     increments = np.concatenate([np.zeros((n, 1)), np.eye(n)], axis=1)
     sde = fj.ornstein_uhlenbeck(theta, sigma)

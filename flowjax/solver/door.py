@@ -91,15 +91,9 @@ def check_pair(field: Any, step: Any) -> None:
     parts = (step.init, step.step) if isinstance(step, Stepper) else (step,)
     if isinstance(step, type) or not all(map(callable, parts)):
         raise TypeError(f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.")
-    if reads not in ("", "sde", "velocity", "with_noise"):
+    if reads not in ("", "velocity", "with_noise"):
         raise ValueError(
-            f"reads of step {name_of(step)} must be '', 'sde', 'velocity' or 'with_noise', got "
-            f"{reads!r}."
-        )
-    if reads == "sde" and not isinstance(field, SDE):
-        raise TypeError(
-            f"step {name_of(step)} is a step for an SDE: it needs a fj.SDE(drift, diffusion), got "
-            f"{described(field)}."
+            f"reads of step {name_of(step)} must be '', 'velocity' or 'with_noise', got {reads!r}."
         )
     if reads == "velocity":
         field = as_velocity(field, f"step {name_of(step)}")
@@ -213,14 +207,13 @@ def check_times(ts: Any, field: Any, step: Any, *, drawn: bool) -> None:
     if not math.isfinite(grid.low + grid.high):
         raise ValueError(f"ts must be finite, got times from {grid.low} to {grid.high}.")
     reads = fact(step, "reads")
-    by_schedule = reads in ("velocity", "with_noise")
     if drawn and not grid.rises:
         raise ValueError(
             "ts must not decrease where noise is drawn: an SDE cannot run backward in time. "
             "Write the reverse-time SDE on an increasing grid instead"
             + (", or give increments." if field is not None else ".")
         )
-    if by_schedule and not grid.rises and needs_noise(step, True):
+    if reads and not grid.rises and needs_noise(step, True):
         raise ValueError(
             f"ts must not decrease for step {name_of(step)}, which draws noise by a schedule, got "
             f"times from {grid.low} to {grid.high}."
@@ -258,8 +251,7 @@ def domain_of(field: Any, reads: str = "") -> Domain | None:
         field = field.drift
         if reads == "with_noise":
             field = field.velocity
-    by_pair = reads in ("velocity", "with_noise")
-    domain = getattr(field, "pair_domain" if by_pair else "domain", None)
+    domain = getattr(field, "pair_domain" if reads else "domain", None)
     return domain if isinstance(domain, Domain) else None
 
 

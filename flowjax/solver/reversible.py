@@ -17,7 +17,7 @@ from flowjax._types import Scalar, State
 from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.loop import Steps
-from flowjax.solver.sde import diffusion_of
+from flowjax.solver.sde import diffusion_of, fields_of
 from flowjax.solver.stepper import Stepper
 
 
@@ -245,14 +245,14 @@ mlir.register_lowering(_step_p, mlir.lower_fun(_flat_step, multiple_results=True
 
 
 def _init_heun(sde: Any, t0: Scalar, x0: State, args: Any) -> PyTree:
-    drift, diffusion = sde
+    drift, diffusion = fields_of(sde, "reversible_heun")
     return x0, drift(t0, x0, args), diffusion_of(diffusion, t0, x0, args)
 
 
 def _step_heun(
     sde: Any, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State, memory: PyTree
 ) -> tuple[State, PyTree]:
-    drift, diffusion = sde
+    drift, diffusion = fields_of(sde, "reversible_heun")
     h = t1 - t0
     y, f0, g0 = memory
     y = weighted(x, (2, x), (-1, y), (h, f0), (g0, dw))
@@ -262,7 +262,7 @@ def _step_heun(
     return x, (y, f1, g1)
 
 
-reversible_heun = Stepper(_init_heun, _step_heun, reads="sde", symmetric=True, calls_end=True)
+reversible_heun = Stepper(_init_heun, _step_heun, symmetric=True, calls_end=True)
 r"""Reversible Heun for a Stratonovich SDE: symmetric, strong order 1/2 (1 for additive noise).
 
 $$\hat X_{n+1} = 2 X_n - \hat X_n + h f_n + g_n \odot dW, \qquad

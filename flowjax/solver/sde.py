@@ -35,6 +35,15 @@ class SDE(NamedTuple):
     diffusion: Field
 
 
+def fields_of(sde: Any, step: str) -> SDE:
+    """The two fields, refused if `sde` is not an SDE."""
+    if not isinstance(sde, SDE):
+        raise TypeError(
+            f"{step} is a step for an SDE: it needs an SDE(drift, diffusion), got a plain field."
+        )
+    return sde
+
+
 def diffusion_of(field: Field, t: Scalar, x: State, args: Any) -> State:
     """The diffusion at x, with the state's structure, shapes and dtypes."""
     g = field(t, x, args)

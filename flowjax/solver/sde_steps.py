@@ -14,11 +14,10 @@ from jax.core import Tracer
 
 from flowjax._numerics import plus
 from flowjax._types import Field, Scalar, State
-from flowjax.solver.sde import SDE, diffusion_of
+from flowjax.solver.sde import SDE, diffusion_of, fields_of
 from flowjax.solver.stepper import facts
 
 
-@facts(reads="sde")
 def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""The Euler-Maruyama method for an Ito SDE: strong order 1/2, 1 for additive noise.
 
@@ -36,7 +35,7 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         State at t1.
 
     Raises:
-        TypeError: in `solve`, if `sde` is not an SDE.
+        TypeError: if `sde` is not an SDE.
 
     Example:
         >>> import jax, flowjax as fj
@@ -47,12 +46,11 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 3.
         Maruyama (1955), "Continuous Markov processes and stochastic equations".
     """
-    drift, diffusion = sde
+    drift, diffusion = fields_of(sde, "euler_maruyama")
     f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
     return plus(x, (t1 - t0, f), (g, dw))
 
 
-@facts(reads="sde")
 def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""Milstein's method for an Ito SDE with diagonal noise: strong order 1.
 
@@ -73,7 +71,7 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
         State at t1.
 
     Raises:
-        TypeError: in `solve`, if `sde` is not an SDE.
+        TypeError: if `sde` is not an SDE.
 
     Example:
         >>> import jax, flowjax as fj
@@ -85,7 +83,7 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
         Milstein (1975), "Approximate integration of stochastic differential equations".
         Kloeden, Platen (1992), "Numerical Solution of SDEs", equation 10.3.1.
     """
-    drift, diffusion = sde
+    drift, diffusion = fields_of(sde, "milstein")
     f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
     _refuse_mixing(diffusion, t0, x, args)
     _, g_dg = jax.jvp(lambda x: diffusion_of(diffusion, t0, x, args), (x,), (g,))
@@ -95,7 +93,7 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
     return plus(x, (t1 - t0, f), (g, dw), (g_dg, square))
 
 
-@facts(reads="sde", calls_end=True)
+@facts(calls_end=True)
 def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""Heun's method for a Stratonovich SDE: strong order 1 for diagonal noise.
 
@@ -116,7 +114,7 @@ def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: S
         State at t1.
 
     Raises:
-        TypeError: in `solve`, if `sde` is not an SDE.
+        TypeError: if `sde` is not an SDE.
 
     Example:
         >>> import jax, flowjax as fj
@@ -128,7 +126,7 @@ def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: S
         Rumelin (1982), "Numerical treatment of stochastic differential equations".
         Kloeden, Platen (1992), "Numerical Solution of SDEs", section 15.1.
     """
-    drift, diffusion = sde
+    drift, diffusion = fields_of(sde, "stochastic_heun")
     h = t1 - t0
     f0, g0 = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
     y = plus(x, (h, f0), (g0, dw))

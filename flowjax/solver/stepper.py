@@ -25,9 +25,9 @@ class Stepper(NamedTuple):
         calls_end: whether it calls the field at the end of its interval, t1, too.
         one_way: whether the times must not go forth and back, as where it extrapolates from the
             steps before.
-        reads: what it asks of the field: "" for any, "sde" for an `SDE`, "velocity" for a
-            `Velocity` (with its schedule and its `data_and_noise`), "with_noise" for an SDE made by
-            `with_noise`. What draws noise by a schedule goes forward in time only.
+        reads: what it asks of the field: "" for any, "velocity" for a `Velocity` (with its
+            schedule and its `data_and_noise`), "with_noise" for an SDE made by `with_noise`. What
+            draws noise by a schedule goes forward in time only.
         noisy: whether it takes Brownian increments. None: as the signature of `step` says.
 
     A plain step has the last five too, as attributes: ``my_step.calls_end = True``.

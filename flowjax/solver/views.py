@@ -58,7 +58,7 @@ def solve(
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
         increments: the Brownian increments themselves, in place of a key: leaves of shape
             (n, *leaf.shape) and of the state's dtypes. With them an SDE runs on a decreasing
-            grid too.
+            grid too, but for steps that draw noise by a schedule.
         adjoint: how the loop is differentiated: `Checkpointed`, `Direct`, `Truncated` or
             `Reversible`.
 

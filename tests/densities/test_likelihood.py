@@ -130,7 +130,7 @@ def test_the_log_density_is_computed_in_at_least_float32(kind, state, result, x6
 # --- a mixture: the density of the flow -----------------------------------------------------------
 
 
-# Euler's error is of order h: MATH.md's figure. That of rk4 is of rounding in float32.
+# Euler's error is of order h. That of rk4 is of rounding in float32.
 @pytest.mark.parametrize(("step", "error"), [(fj.euler, 0.06), (fj.rk4, 1e-4)])
 def test_exact_is_the_density_of_a_mixture_when_steps_are_many(step, error):
     density = np.exp(log_densities("exact", 200, LINE, step=step))

@@ -345,7 +345,7 @@ def test_a_concrete_time_is_refused_inside_a_compiled_function_too():
 
 @every_schedule
 def test_the_velocity_of_a_gaussian_gives_its_score_and_data(name, x64):
-    """A full covariance in five dimensions, against MATH.md's formulas in NumPy."""
+    """A full covariance in five dimensions, against the formulas in NumPy."""
     schedule, formulas = SCHEDULES[name]
     generator = np.random.default_rng()
     factor = generator.normal(size=(5, 5))

@@ -1,7 +1,7 @@
 """SDEs with a flow's marginals, against linear SDEs in NumPy and their exact discrete moments.
 
 For Gaussian data everything is linear in x, and the closed forms here come from the Gaussian's
-score alone (MATH.md), not from a velocity that is converted: with p_t = N(m, v), the drift is
+score alone, not from a velocity that is converted: with p_t = N(m, v), the drift is
 m' + (v'/2 - g^2/2) (x - m) / v.
 """
 

@@ -119,7 +119,7 @@ class OwnTrigonometric(fj.Schedule):
 
 
 def gaussian(point, mean, covariance, x):
-    """MATH.md: velocity, score and E[x_1 | x] of Gaussian data at a point of a path."""
+    """Velocity, score and E[x_1 | x] of Gaussian data at a point of a path."""
     identity = np.eye(len(mean))
     whitened = np.linalg.solve(point.a**2 * covariance + point.s2 * identity, x - point.a * mean)
     gain = point.a * point.a_rate * covariance + point.r * identity

@@ -372,11 +372,11 @@ def test_an_ode_step_given_an_sde_is_refused(step):
 
 @pytest.mark.parametrize("step", [fj.euler_maruyama, fj.milstein, fj.stochastic_heun])
 def test_an_sde_step_given_a_plain_field_is_refused(step):
-    with refuses(TypeError, "SDE", "plain function"):
+    with refuses(TypeError, "SDE", "plain f"):
         fj.solve(decay, X0, TS, step=step)
-    with refuses(TypeError, step.__name__, "SDE", "plain function"):
+    with refuses(TypeError, step.__name__, "SDE", "plain f"):
         fj.solve(decay, X0, TS, step=step, key=KEY)
-    with refuses(TypeError, step.__name__, "SDE", "plain function"):
+    with refuses(TypeError, step.__name__, "SDE", "plain f"):
         step(decay, jnp.array(0.0), jnp.array(0.1), X0, None, X0)
 
 

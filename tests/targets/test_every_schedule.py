@@ -1,4 +1,4 @@
-"""Targets of any covariance under every schedule, against MATH.md's formulas in NumPy."""
+"""Targets of any covariance under every schedule, against the formulas in NumPy."""
 
 import functools
 

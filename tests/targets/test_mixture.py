@@ -197,7 +197,7 @@ def test_velocity_and_density_are_the_integrals_over_the_data(kind, schedule, x6
 
 
 def test_the_flow_solved_in_small_steps_ends_at_the_quantile_of_its_start(x64):
-    # MATH.md: in one dimension x_1 = F_1^-1(Phi(x_0)).
+    # In one dimension x_1 = F_1^-1(Phi(x_0)).
     weights, means, stds = TARGETS["numbers"]
     field = GaussianMixture(weights, means, stds).velocity(fj.CondOT())
     x0 = np.array([-2.0, -0.5, 0.1, 1.7])

@@ -498,7 +498,7 @@ V = fj.velocity(network, STRAIGHT)
         (
             lambda: fj.with_noise(V, lambda t, x, args: 1.0),
             TypeError,
-            r"diffusion must be.*t -> scalar, got one of \(t, x, args\)",
+            r"diffusion must be.*t -> scalar, or a number, got one of \(t, x, args\)",
         ),
         (
             lambda: fj.with_noise(V, lambda t: jnp.ones(2)),

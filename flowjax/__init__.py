@@ -28,7 +28,7 @@ from flowjax.solver.reversible import Reversible, reversible_heun
 from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
 from flowjax.solver.stepper import Stepper
-from flowjax.solver.views import solve, trajectory
+from flowjax.solver.views import fold, solve, trajectory
 from flowjax.targets.bridge import gaussian_bridge
 from flowjax.targets.diffusions import langevin, ornstein_uhlenbeck
 from flowjax.targets.gaussian import Gaussian
@@ -75,6 +75,7 @@ __all__ = [
     "euler_log_likelihood",
     "euler_maruyama",
     "exponential_euler",
+    "fold",
     "gaussian_bridge",
     "guidance",
     "heun",

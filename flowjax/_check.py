@@ -29,7 +29,7 @@ def positive_int(value: Any, name: str) -> int:
             f"{name} must be a static positive int, got a traced value of shape {value.shape}; "
             f"under jit, mark the argument as static or make it a Python int."
         )
-    if not _is_int(value):
+    if not is_int(value):
         raise TypeError(f"{name} must be a static positive int, got {value!r}.")
     if value < 1:
         raise ValueError(f"{name} must be a static positive int, got {value}.")
@@ -38,14 +38,15 @@ def positive_int(value: Any, name: str) -> int:
 
 def count(value: Any, limit: int, name: str, limit_name: str) -> int:
     """A number of steps of an adjoint: a static int from 1 to the limit."""
-    if not (_is_int(value) and 1 <= value <= limit):
+    if not (is_int(value) and 1 <= value <= limit):
         raise ValueError(
             f"{name} must be a static int from 1 to {limit_name} = {limit}, got {value!r}."
         )
     return int(value)
 
 
-def _is_int(value: Any) -> bool:
+def is_int(value: Any) -> bool:
+    """Whether a value is a static int."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -114,7 +115,7 @@ def as_times(ts: Any) -> Array:
         except ValueError as error:
             raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
     if not isinstance(ts, np.ndarray):
-        if _is_int(ts):
+        if is_int(ts):
             raise TypeError(
                 f"ts must be a grid of times, got {ts!r}: for {ts} steps from 0 to 1 write "
                 f"fj.uniform_grid({ts})."
@@ -176,14 +177,20 @@ def single_key(key: Any, name: str = "key") -> None:
 
 
 def alike(
-    out: PyTree, x: PyTree, name: str, *, steps: tuple[int, ...] = (), exact: bool = True
+    out: PyTree,
+    x: PyTree,
+    name: str,
+    *,
+    steps: tuple[int, ...] = (),
+    exact: bool = True,
+    of: str = "the state",
 ) -> PyTree[Array]:
     """`out` as arrays, refused if it differs from the state in structure, shape or dtype.
 
     With `steps` there is one such for each of them, on a leading axis. Any real dtype will do, and
     is made the state's, unless `exact`.
     """
-    for leaf_name, got, want in paired(out, x, name):
+    for leaf_name, got, want in paired(out, x, name, f"{of}'s"):
         if not isinstance(got, (jax.Array, np.ndarray, np.generic, int, float, complex)):
             raise TypeError(f"{leaf_name} must be a real array like the state's, got {got!r}.")
         # A weakly typed result (a Python float) takes the state's dtype, as it does in JAX.
@@ -193,7 +200,7 @@ def alike(
             dtype = f"dtype {want.dtype}" if exact else "a real dtype"
             each = f" (one for each of the {steps[0]} steps)" if steps else ""
             raise ValueError(
-                f"{leaf_name} must have shape {(*steps, *want.shape)} and {dtype} like the state"
+                f"{leaf_name} must have shape {(*steps, *want.shape)} and {dtype} like {of}"
                 f"{each}, got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)

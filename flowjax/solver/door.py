@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, PyTree
@@ -23,12 +24,12 @@ from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import Domain, State
 from flowjax.solver.compiled import Number
-from flowjax.solver.sde import SDE
+from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 
 
 class Problem(NamedTuple):
-    """The arguments of a solve; see `solve`."""
+    """The arguments of a solve; see `solve` and, for init and update, `fold`."""
 
     field: Any
     x0: Any
@@ -38,6 +39,9 @@ class Problem(NamedTuple):
     key: Any = None
     increments: Any = None
     adjoint: Any = None
+    first_step: Any = 0
+    init: Any = None
+    update: Any = None
 
 
 def admit(problem: Problem) -> Problem:
@@ -46,7 +50,17 @@ def admit(problem: Problem) -> Problem:
     check_pair(problem.field, problem.step)
     _refuse_as_args(problem.args)
     check_times(ts, problem.field, problem.step, drawn=problem.key is not None)
-    return problem._replace(ts=ts, x0=traced(problem.x0), args=traced(problem.args))
+    first = first_index(problem.first_step)
+    return problem._replace(
+        ts=ts, x0=traced(problem.x0), args=traced(problem.args), first_step=first
+    )
+
+
+def first_index(value: Any) -> Any:
+    """The number of a first step, refused unless it is a static int from 0 to 2^31."""
+    if not _check.is_int(value) or not 0 <= value < 2**31:
+        raise ValueError(f"first_step must be a static int from 0 to 2**31 - 1, got {value!r}.")
+    return int(value)
 
 
 def traced(tree: Any) -> Any:
@@ -273,9 +287,8 @@ def check_from_noise(ts: Any, field: Any) -> None:
 def validate(problem: Problem) -> tuple[Problem, bool]:
     """The problem with its state and times as arrays, and whether its step takes noise."""
     sde, step = isinstance(problem.field, SDE), problem.step
-    fields = problem.field._asdict() if sde else {"field": problem.field}
-    for name, field in fields.items():
-        _callable(field, name)
+    for name in ("drift", "diffusion") if sde else ("field",):
+        _callable(getattr(problem.field, name) if sde else problem.field, name)
     x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
     ts = as_precise(ts, x0)
     noisy = needs_noise(step, sde)
@@ -291,7 +304,8 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     increments = problem.increments
     if increments is not None:
-        increments = _check.alike(increments, x0, "increments", steps=(ts.shape[0] - 1,))
+        noise, steps = noise_like(problem.field, x0), (ts.shape[0] - 1,)
+        increments = _check.alike(increments, noise, "increments", steps=steps, of=_of(problem))
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
 
 
@@ -330,8 +344,8 @@ def checked(field: Any, like: State) -> Any:
     It is given states in the dtype they are computed in, and shows the field those of `like`.
     """
     if isinstance(field, SDE):
-        drift, diffusion = _checked(field.drift, like, "drift"), field.diffusion
-        return SDE(drift, _Checked(_callable(diffusion, "diffusion"), like, "diffusion"))
+        drift, noise = _checked(field.drift, like, "drift"), field.noise
+        return SDE(drift, _Checked(field.diffusion, like, "diffusion", noise), noise)
     return _checked(field, like, "field")
 
 
@@ -354,12 +368,15 @@ class _Checked(eqx.Module):
     _field: Any
     _like: Any
     _name: str
+    _noise: Any = None
 
     def __call__(self, t: Any, x: State, args: Any) -> Any:
         # The time has the state's precision, so that it does not promote what it multiplies.
         t = jnp.asarray(t, widest(x))
         seen = narrow(x, self._like)
         out, name = self._field(t, seen, args), f"{self._name} output"
+        if self._name == "diffusion" and self._noise is not None:
+            return _matrix_output(out, seen, self._noise)
         if self._name == "diffusion":
             return _diffusion_output(out, seen, name)
         return wide(_check.alike(out, seen, name))
@@ -378,10 +395,60 @@ def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
         if jnp.shape(got) not in ((), want.shape) or not _check.is_floating(got):
             raise ValueError(
                 f"{leaf_name} must be a real scalar or have the state's shape {want.shape} "
-                f"(it multiplies dW elementwise), got shape {jnp.shape(got)} and dtype "
-                f"{jnp.result_type(got)}."
+                f"(it multiplies dW elementwise; for a matrix give fj.SDE the shape of the noise, "
+                f"noise=...), got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return out
+
+
+def _matrix_output(out: PyTree, x: PyTree, noise: Any) -> PyTree:
+    """A diffusion for noise of some shapes, refused if it does not take them to the state."""
+    name = "diffusion output"
+    if isinstance(out, lineax.AbstractLinearOperator):
+        like = jax.tree.unflatten(noise.structure, noise.shapes)
+        parts = out.in_structure(), out.out_structure()
+        got = [jax.tree.map(lambda leaf: leaf.shape, part) for part in parts]
+        if got != [like, jax.tree.map(jnp.shape, x)]:
+            raise ValueError(
+                f"{name} must take the noise, of shape {like}, to the state, got an operator from "
+                f"{got[0]} to {got[1]}."
+            )
+        return out
+    leaves, structure = jax.tree.flatten(x)
+    try:
+        rows = structure.flatten_up_to(out)
+        columns = [noise.structure.flatten_up_to(row) if row is not None else [] for row in rows]
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must have the state's structure, with that of the noise, {noise.structure}, "
+            f"in the place of each leaf, got {jax.tree.structure(out)}."
+        ) from error
+    for leaf, row in zip(leaves, columns, strict=True):
+        for part, shape in zip(row, noise.shapes[: len(row)], strict=True):
+            want = (*leaf.shape, *shape)
+            if part is not None and (jnp.shape(part) != want or not _check.is_floating(part)):
+                raise ValueError(
+                    f"{name} must have shape {want}, of the state {leaf.shape} and the noise "
+                    f"{shape}, got shape {jnp.shape(part)} and dtype {jnp.result_type(part)}."
+                )
+    return out
+
+
+def _of(problem: Problem) -> str:
+    """What increments are like."""
+    return "the state" if getattr(problem.field, "noise", None) is None else "the noise"
+
+
+def as_value(value: PyTree, before: PyTree) -> PyTree[Array]:
+    """The value of a fold, refused unless it is of the structure, shapes and dtypes before."""
+    for name, got, want in _check.paired(value, before, "the value that update returns", "its"):
+        fits = isinstance(got, (jax.Array, np.ndarray, np.generic, int, float, complex))
+        if not fits or jnp.shape(got) != want.shape or jnp.result_type(got) != want.dtype:
+            raise ValueError(
+                f"{name} must keep its shape {want.shape} and dtype {want.dtype}, got "
+                f"{eqx.tree_pformat(got)}."
+            )
+    return jax.tree.map(jnp.asarray, value)
 
 
 def as_memory(memory: PyTree, before: PyTree = None) -> PyTree[Array]:

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from flowjax._check import alike
 from flowjax._numerics import wide
 from flowjax._types import State
 from flowjax.solver.blocks import Intervals, scan_in_blocks
 from flowjax.solver.brownian import Drawn, draw, increment, root_of_step
-from flowjax.solver.door import as_memory
+from flowjax.solver.door import as_memory, as_value
 from flowjax.solver.noise import Words, block_length
 from flowjax.solver.stepper import Stepper, fact
 
@@ -21,13 +21,16 @@ from flowjax.solver.stepper import Stepper, fact
 class Steps(NamedTuple):
     """The steps of a solve, which an adjoint takes.
 
+    What they carry is the state, and beside it the method's memory and the value of a fold.
+
     Args:
         field: the field or SDE.
         args: passed on to it.
         step: the method.
         noisy: whether the steps take Brownian increments.
         path: the key of the Brownian path; None where none is drawn.
-        like: the state, in its own dtypes.
+        noise: the shapes and dtypes of the noise, where it is drawn.
+        update: what computes the value of a fold; None where nothing is folded.
     """
 
     field: Any
@@ -35,7 +38,8 @@ class Steps(NamedTuple):
     step: Any
     noisy: bool
     path: Words | None
-    like: State
+    noise: State
+    update: Callable[..., Any] | None = None
 
     @property
     def remembers(self) -> bool:
@@ -51,7 +55,7 @@ class Steps(NamedTuple):
         """Of so many steps, how many it is best to take at once, for the sake of the noise."""
         if self.path is None:
             return 1
-        return block_length([leaf.shape for leaf in jax.tree.leaves(self.like)], steps)
+        return block_length([leaf.shape for leaf in jax.tree.leaves(self.noise)], steps)
 
     def run(
         self, carry: PyTree, intervals: Intervals, *, wrap: Callable, record: bool
@@ -64,37 +68,64 @@ class Steps(NamedTuple):
 
         def block(carry: PyTree, intervals: Intervals) -> tuple[PyTree, PyTree]:
             first = intervals.step_index[0]
-            drawn = draw(path, first, len(intervals), self.like, intervals.from_even)
+            drawn = draw(path, first, len(intervals), self.noise, intervals.from_even)
             roots = root_of_step(intervals.t0, intervals.t1)
             body = wrap(functools.partial(self._step, drawn, record))
             return jax.lax.scan(body, carry, (intervals, roots))
 
         return scan_in_blocks(block, carry, intervals, self.block(len(intervals)))
 
-    def one(self, carry: PyTree, interval: Intervals, backward: bool = False) -> PyTree:
-        """Takes one step, or the step over the same interval from its end to its start."""
-        t0, t1, dw = interval.t0, interval.t1, interval.increments
-        if self.path is not None:
-            drawn = draw(self.path, interval.step_index, 1, self.like, False)
-            dw = increment(drawn, interval.step_index, root_of_step(t0, t1), self.like)
+    def after(self, carry: PyTree, interval: Intervals) -> PyTree:
+        """What is carried after one step."""
+        x0, (memory, value) = carry
+        x1, memory = self.one((x0, memory), interval)
+        if self.update is not None:
+            value = self.folded(self.update, value, x0, x1, interval)
+        return x1, (memory, value)
+
+    def one(self, state: PyTree, interval: Intervals, *, backward: bool = False) -> PyTree:
+        """Takes one step from (x, memory), or the step from the end of the interval to its start."""
+        t0, t1, dw = interval.t0, interval.t1, self.increment_of(interval)
         if backward:
             t0, t1, dw = t1, t0, jax.tree.map(jnp.negative, dw)
-        interval = Intervals(None, t0, t1, dw, from_even=False)
-        return self._step(None, False, carry, (interval, None))[0]
+        return self._stepped(*state, t0, t1, dw)
+
+    def folded(
+        self, update: Callable[..., Any], value: PyTree, x0: State, x1: State, interval: Intervals
+    ) -> PyTree:
+        """The value of a fold after one step, from x0 to x1."""
+        dw = wide(self.increment_of(interval))
+        return as_value(update(value, interval.t0, interval.t1, x0, x1, dw), value)
+
+    def increment_of(self, interval: Intervals) -> State | None:
+        """The Brownian increment of one step, None where it takes none."""
+        if self.path is None:
+            return interval.increments
+        drawn = draw(self.path, interval.step_index, 1, self.noise, False)
+        root = root_of_step(interval.t0, interval.t1)
+        return increment(drawn, interval.step_index, root, self.noise)
 
     def _step(
         self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
     ) -> tuple[PyTree, PyTree]:
         """One step of the scan, with its increment: given, or out of what was drawn."""
-        (x, memory), (interval, root) = carry, xs
+        (x0, (memory, value)), (interval, root) = carry, xs
         t0, t1, dw = interval.t0, interval.t1, interval.increments
         if drawn is not None:
-            dw = increment(drawn, interval.step_index, root, self.like)
+            dw = increment(drawn, interval.step_index, root, self.noise)
+        x1, memory = self._stepped(x0, memory, t0, t1, dw)
+        if self.update is not None:
+            value = as_value(self.update(value, t0, t1, x0, x1, wide(dw)), value)
+        return (x1, (memory, value)), (x1 if record else None)
+
+    def _stepped(
+        self, x: State, memory: PyTree, t0: Array, t1: Array, dw: State | None
+    ) -> tuple[State, PyTree]:
+        """The state and the method's memory after one step."""
         dw = wide(dw)
         if self.remembers:
             x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
             memory = as_memory(kept, memory)
         else:
             x1 = self.step(self.field, t0, t1, x, self.args, dw)
-        x1 = alike(x1, x, "step output", exact=False)
-        return (x1, memory), (x1 if record else None)
+        return alike(x1, x, "step output", exact=False), memory

@@ -17,7 +17,7 @@ from flowjax._types import Scalar, State
 from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.loop import Steps
-from flowjax.solver.sde import diffusion_of, fields_of
+from flowjax.solver.sde import contract, diffusion_of, fields_of
 from flowjax.solver.stepper import Stepper
 
 
@@ -82,10 +82,11 @@ class Reversible(NamedTuple):
         self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see `flowjax.solver.adjoints`."""
-        x, memory = carry
+        x, (memory, value) = carry
+        steps, update = steps._replace(update=None), steps.update
         dtypes = map(jnp.result_type, jax.tree.leaves(memory))
         if steps.symmetric and all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
-            pair, state = (steps.one, lambda carry, x: steps.one(carry, x, True)), carry
+            pair, state = (steps.one, functools.partial(steps.one, backward=True)), (x, memory)
         elif memory is None and not steps.noisy:
             pair, state = _coupled(steps, self._checked_coupling(x, len(xs))), (x, x)
         else:
@@ -94,12 +95,17 @@ class Reversible(NamedTuple):
                 "as reversible_heun, and a memory of floating arrays; see Stepper."
             )
         xs = dataclasses.replace(xs, from_even=False)  # one structure for all blocks of steps
-        undone: Any = _Undone(_undone(*pair, state, xs))
+
+        def fold(values: PyTree, interval: Intervals) -> PyTree:
+            value, (x0, _), (x1, _) = values
+            return None if update is None else steps.folded(update, value, x0, x1, interval)
+
+        undone: Any = _Undone(_undone(*pair, fold, state, value, xs))
         x, memory = state
-        carry, path = Direct().scan(undone, (x, (memory, jax.lax.stop_gradient(state))), xs, every)
-        x, (_, copy) = carry
+        carry = x, (memory, value, jax.lax.stop_gradient(state))
+        (x, (_, value, copy)), path = Direct().scan(undone, carry, xs, every)
         x, path = _end(x, copy, path)
-        return (x, None), path
+        return (x, (None, value)), path
 
     def _checked_coupling(self, x: State, n: int) -> float:
         if not isinstance(self.coupling, (int, float)) or not 0 < self.coupling <= 1:
@@ -118,7 +124,7 @@ def _coupled(steps: Steps, coupling: float) -> tuple[Callable, Callable]:
     """The step of the pair (y, z) and its inverse."""
 
     def increment(x: State, interval: PyTree, backward: bool) -> State:
-        x_next, _ = steps.one((x, None), interval, backward)
+        x_next, _ = steps.one((x, None), interval, backward=backward)
         return jax.tree.map(jnp.subtract, x_next, x)
 
     def forward(pair: PyTree, interval: PyTree) -> PyTree:
@@ -143,18 +149,31 @@ class _Undone(NamedTuple):
     run: Callable
 
 
-def _undone(forward: Callable, inverse: Callable, state: PyTree, xs: Intervals) -> Callable:
-    """The loop ``run(carry, xs, wrap, record)`` of `Steps`, for a carry (x, (memory, copy)).
+def _undone(
+    forward: Callable,
+    inverse: Callable,
+    fold: Callable,
+    state: PyTree,
+    value: PyTree,
+    xs: Intervals,
+) -> Callable:
+    """The loop ``run(carry, xs, wrap, record)`` of `Steps`, for a carry (x, (memory, value, copy)).
 
     The copy of (x, memory) is there for the backward pass alone, where its cotangent is not one
     but the state itself: each step turns the state after it, which it is given in that place, into
-    the state before it. So nothing is stored for a step, and the rest, such as the sum over steps
-    of the cotangent of a parameter, is JAX's own transpose of a scan.
+    the state before it. So of a step nothing is stored but the value of a fold before it, and the
+    rest, such as the sum over steps of the cotangent of a parameter, is JAX's own transpose of a
+    scan.
     """
     first = jax.tree.map(lambda leaf: leaf[0], xs)
     # What the steps close over (parameters, args, a key) becomes an argument with a cotangent.
-    closed = [jax.make_jaxpr(step)(state, first) for step in (forward, inverse)]
-    pair = tuple(functools.partial(_evaluated, step.jaxpr) for step in closed)
+    parts = (forward, state), (inverse, state), (fold, (value, state, state))
+    closed = [jax.make_jaxpr(step)(argument, first) for step, argument in parts]
+    structures = [jax.tree.structure(tree) for tree in (state, state, value)]
+    pair = tuple(
+        functools.partial(_evaluated, step.jaxpr, structure)
+        for step, structure in zip(closed, structures, strict=True)
+    )
     arrays = tuple(step.consts for step in closed)
 
     def run(carry: PyTree, xs: Intervals, wrap: Any, record: bool) -> tuple[PyTree, PyTree]:
@@ -169,10 +188,11 @@ def _undone(forward: Callable, inverse: Callable, state: PyTree, xs: Intervals) 
     return run
 
 
-def _evaluated(jaxpr: Any, arrays: PyTree, state: PyTree, interval: PyTree) -> PyTree:
+def _evaluated(
+    jaxpr: Any, structure: Any, arrays: PyTree, argument: PyTree, interval: PyTree
+) -> PyTree:
     run = jaxpr_as_fun(ClosedJaxpr(jaxpr, arrays))
-    leaves = run(*jax.tree.leaves((state, interval)))
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+    return jax.tree.unflatten(structure, run(*jax.tree.leaves((argument, interval))))
 
 
 _end = jax.custom_vjp(lambda x, copy, path: (x, path))
@@ -183,18 +203,25 @@ _end.defvjp(
 
 
 def _step_forward(pair: Any, carry: PyTree, interval: PyTree, arrays: PyTree) -> PyTree:
-    x, (memory, _) = carry
-    x, memory = pair[0](arrays[0], (x, memory), interval)
-    return (x, (memory, (x, memory))), (interval, arrays)
+    x, (memory, value, _) = carry
+    (x, memory), new = _step_and_fold(pair, arrays, (x, memory), value, interval)
+    return (x, (memory, new, (x, memory))), (interval, arrays, value)
+
+
+def _step_and_fold(
+    pair: Any, arrays: PyTree, state: PyTree, value: PyTree, interval: PyTree
+) -> tuple[PyTree, PyTree]:
+    after = pair[0](arrays[0], state, interval)
+    return after, pair[2](arrays[2], (value, state, after), interval)
 
 
 def _step_backward(pair: Any, residuals: PyTree, cotangents: PyTree) -> PyTree:
-    interval, arrays = residuals
-    of_x, (of_memory, state) = cotangents
+    interval, arrays, value = residuals
+    of_x, (of_memory, of_value, state) = cotangents
     state = pair[1](arrays[1], state, interval)
-    _, pull = jax.vjp(pair[0], arrays[0], state, interval)
-    of_arrays, (of_x, of_memory), of_interval = pull((of_x, of_memory))
-    return (of_x, (of_memory, state)), of_interval, (of_arrays, None)
+    _, pull = jax.vjp(functools.partial(_step_and_fold, pair), arrays, state, value, interval)
+    of_arrays, (of_x, of_memory), of_value, of_interval = pull(((of_x, of_memory), of_value))
+    return (of_x, (of_memory, of_value, state)), of_interval, of_arrays
 
 
 _step = jax.custom_vjp(lambda *step: _step_forward(*step)[0], nondiff_argnums=(0,))
@@ -245,20 +272,18 @@ mlir.register_lowering(_step_p, mlir.lower_fun(_flat_step, multiple_results=True
 
 
 def _init_heun(sde: Any, t0: Scalar, x0: State, args: Any) -> PyTree:
-    drift, diffusion = fields_of(sde, "reversible_heun")
-    return x0, drift(t0, x0, args), diffusion_of(diffusion, t0, x0, args)
+    sde = fields_of(sde, "reversible_heun")
+    return x0, sde.drift(t0, x0, args), diffusion_of(sde, t0, x0, args)
 
 
 def _step_heun(
     sde: Any, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State, memory: PyTree
 ) -> tuple[State, PyTree]:
-    drift, diffusion = fields_of(sde, "reversible_heun")
-    h = t1 - t0
-    y, f0, g0 = memory
-    y = weighted(x, (2, x), (-1, y), (h, f0), (g0, dw))
-    f1, g1 = drift(t1, y, args), diffusion_of(diffusion, t1, y, args)
-    half = jax.tree.map(lambda dw: dw / 2, dw)
-    x = plus(x, (h / 2, f0), (h / 2, f1), (g0, half), (g1, half))
+    h, (y, f0, g0) = t1 - t0, memory
+    by_noise0 = contract(g0, dw, x)
+    y = weighted(x, (2, x), (-1, y), (h, f0), (1, by_noise0))
+    f1, g1 = sde.drift(t1, y, args), diffusion_of(sde, t1, y, args)
+    x = plus(x, (h / 2, f0), (h / 2, f1), (0.5, by_noise0), (0.5, contract(g1, dw, x)))
     return x, (y, f1, g1)
 
 

@@ -13,15 +13,20 @@ import numpy as np
 from jax.core import Tracer
 
 from flowjax._numerics import plus
-from flowjax._types import Field, Scalar, State
-from flowjax.solver.sde import SDE, diffusion_of, fields_of
+from flowjax._types import Scalar, State
+from flowjax.solver.sde import SDE, contract, diffusion_of, fields_of
 from flowjax.solver.stepper import facts
+
+_DIAGONAL = (
+    "milstein needs diagonal noise: element i of the diffusion must depend on element i of the "
+    "state alone, and multiply dW elementwise"
+)
 
 
 def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""The Euler-Maruyama method for an Ito SDE: strong order 1/2, 1 for additive noise.
 
-    $$X_{t+h} = X_t + h\,f(t, X_t) + g(t, X_t) \odot dW, \qquad dW \sim N(0, h I)$$
+    $$X_{t+h} = X_t + h\,f(t, X_t) + g(t, X_t)\,dW, \qquad dW \sim N(0, h I)$$
 
     Args:
         sde: drift f and diffusion g.
@@ -29,7 +34,7 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         t1: end of the step, not before t0.
         x: state at t0.
         args: passed on to both fields.
-        dw: Brownian increment over the step, with the state's structure and shapes.
+        dw: Brownian increment over the step, with the structure and shapes of the noise.
 
     Returns:
         State at t1.
@@ -46,9 +51,9 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 3.
         Maruyama (1955), "Continuous Markov processes and stochastic equations".
     """
-    drift, diffusion = fields_of(sde, "euler_maruyama")
-    f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
-    return plus(x, (t1 - t0, f), (g, dw))
+    sde = fields_of(sde, "euler_maruyama")
+    f, g = sde.drift(t0, x, args), diffusion_of(sde, t0, x, args)
+    return plus(x, (t1 - t0, f), (1, contract(g, dw, x)))
 
 
 def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
@@ -72,6 +77,7 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
 
     Raises:
         TypeError: if `sde` is not an SDE.
+        ValueError: if its noise is seen not to be diagonal.
 
     Example:
         >>> import jax, flowjax as fj
@@ -83,10 +89,12 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
         Milstein (1975), "Approximate integration of stochastic differential equations".
         Kloeden, Platen (1992), "Numerical Solution of SDEs", equation 10.3.1.
     """
-    drift, diffusion = fields_of(sde, "milstein")
-    f, g = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
-    _refuse_mixing(diffusion, t0, x, args)
-    _, g_dg = jax.jvp(lambda x: diffusion_of(diffusion, t0, x, args), (x,), (g,))
+    sde = fields_of(sde, "milstein")
+    if sde.noise is not None:
+        raise ValueError(f"{_DIAGONAL}, without noise=.")
+    f, g = sde.drift(t0, x, args), diffusion_of(sde, t0, x, args)
+    _refuse_mixing(sde, t0, x, args)
+    _, g_dg = jax.jvp(lambda x: diffusion_of(sde, t0, x, args), (x,), (g,))
     # Where g is 0 so is its product with a derivative, also one that is infinite there.
     g_dg = jax.tree.map(lambda g, g_dg: jnp.where((g == 0) & ~jnp.isfinite(g_dg), 0, g_dg), g, g_dg)
     square = jax.tree.map(lambda dw: (dw * dw - jnp.asarray(t1 - t0, dw.dtype)) / 2, dw)
@@ -95,10 +103,10 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
 
 @facts(calls_end=True)
 def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
-    r"""Heun's method for a Stratonovich SDE: strong order 1 for diagonal noise.
+    r"""Heun's method for a Stratonovich SDE: strong order 1 for noise that commutes.
 
-    $$\bar X = X + h f_0 + g_0 \odot dW, \qquad
-    X_{t+h} = X + \tfrac h2 (f_0 + f_1) + \tfrac12 (g_0 + g_1) \odot dW$$
+    $$\bar X = X + h f_0 + g_0\,dW, \qquad
+    X_{t+h} = X + \tfrac h2 (f_0 + f_1) + \tfrac12 (g_0 + g_1)\,dW$$
 
     with f_0, g_0 at (t, X) and f_1, g_1 at (t + h, \bar X).
 
@@ -126,16 +134,14 @@ def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: S
         Rumelin (1982), "Numerical treatment of stochastic differential equations".
         Kloeden, Platen (1992), "Numerical Solution of SDEs", section 15.1.
     """
-    drift, diffusion = fields_of(sde, "stochastic_heun")
-    h = t1 - t0
-    f0, g0 = drift(t0, x, args), diffusion_of(diffusion, t0, x, args)
-    y = plus(x, (h, f0), (g0, dw))
-    f1, g1 = drift(t1, y, args), diffusion_of(diffusion, t1, y, args)
-    half = jax.tree.map(lambda dw: dw / 2, dw)
-    return plus(x, (h / 2, f0), (h / 2, f1), (g0, half), (g1, half))
+    sde, h = fields_of(sde, "stochastic_heun"), t1 - t0
+    f0, by_noise0 = sde.drift(t0, x, args), contract(diffusion_of(sde, t0, x, args), dw, x)
+    y = plus(x, (h, f0), (1, by_noise0))
+    f1, by_noise1 = sde.drift(t1, y, args), contract(diffusion_of(sde, t1, y, args), dw, x)
+    return plus(x, (h / 2, f0), (h / 2, f1), (0.5, by_noise0), (0.5, by_noise1))
 
 
-def _refuse_mixing(diffusion: Field, t: Scalar, x: State, args: Any) -> None:
+def _refuse_mixing(sde: SDE, t: Scalar, x: State, args: Any) -> None:
     """Refuses a diffusion of which an element depends on another element of the state.
 
     That is seen when it is traced, from its derivative J at random numbers in place of those that
@@ -152,7 +158,7 @@ def _refuse_mixing(diffusion: Field, t: Scalar, x: State, args: Any) -> None:
 
     def products(x: State, t: Scalar, args: Any) -> tuple[State, State, State]:
         def g(x: State) -> State:
-            return diffusion_of(diffusion, t, x, args)
+            return diffusion_of(sde, t, x, args)
 
         ones = jax.tree.map(jnp.ones_like, x)
         v = jax.tree.map(lambda leaf: jnp.asarray(random.normal(size=leaf.shape), leaf.dtype), x)
@@ -170,7 +176,6 @@ def _refuse_mixing(diffusion: Field, t: Scalar, x: State, args: Any) -> None:
         largest = np.max(np.abs(of_v) + np.abs(v * of_ones), initial=0.0)
         if np.any(np.abs(of_v - v * of_ones) > 1e-2 * largest):
             raise ValueError(
-                "milstein needs diagonal noise: element i of the diffusion must depend on element "
-                "i of the state alone. For noise that mixes them take euler_maruyama, or "
-                "stochastic_heun for a Stratonovich SDE."
+                f"{_DIAGONAL}. For noise that mixes them take euler_maruyama, or stochastic_heun "
+                f"for a Stratonovich SDE."
             )

@@ -1,5 +1,6 @@
-"""The views of the one loop over time: the end of a path, `solve`, and the path, `trajectory`."""
+"""The views of the one loop over time: the end, `solve`, the path, `trajectory`, and a `fold`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,10 +14,10 @@ from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import Problem, admit, as_memory, checked, validate
+from flowjax.solver.door import Problem, admit, as_memory, checked, traced, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
-from flowjax.solver.sde import SDE
+from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
 
 
@@ -30,6 +31,7 @@ def solve(
     key: KeyArray | None = None,
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
+    first_step: int = 0,
 ) -> State:
     r"""Solves an ODE or SDE from ts[0] to ts[-1] with one step per interval of the grid.
 
@@ -56,11 +58,15 @@ def solve(
         step: the method: a step such as `heun`, a function of the same form, or a
             `Stepper`. Default: `euler` for a field, `euler_maruyama` for an SDE.
         key: one JAX key, which names the Brownian path; see `brownian_increments`.
-        increments: the Brownian increments themselves, in place of a key: leaves of shape
-            (n, *leaf.shape) and of the state's dtypes. With them an SDE runs on a decreasing
+        increments: the Brownian increments themselves, in place of a key: of the structure of the
+            noise, leaves of shape (n, *leaf.shape) and of its dtypes, the state's where it
+            multiplies elementwise. With them an SDE runs on a decreasing
             grid too, but for steps that draw noise by a schedule.
         adjoint: how the loop is differentiated: `Checkpointed`, `Direct`, `Truncated` or
             `Reversible`.
+        first_step: the number that the first step has in the path that `key` names: 0, or m to go
+            on from a solve of m steps by the same key. A solve in two halves is then the solve in
+            one, bit for bit; without it both halves would have the same noise.
 
     Returns:
         X at ts[-1], with the structure, shapes and dtypes of x0. NaN and Inf propagate.
@@ -88,7 +94,7 @@ def solve(
     References:
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
-    problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint)
+    problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step)
     run, arrays = prepared(_solve, admit(problem), None)
     return run(arrays)
 
@@ -103,6 +109,7 @@ def trajectory(
     key: KeyArray | None = None,
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
+    first_step: int = 0,
     every: int = 1,
 ) -> State:
     r"""The solution of `solve` at the times ``ts[::every]``: the whole path, not only its end.
@@ -120,6 +127,7 @@ def trajectory(
         key: as in `solve`: the same key gives the same path.
         increments: as in `solve`.
         adjoint: as in `solve`.
+        first_step: as in `solve`.
         every: keep every k-th state, a static positive int of at most n.
 
     Returns:
@@ -137,35 +145,112 @@ def trajectory(
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
     every = _check.positive_int(every, "every")
-    problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint)
+    problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step)
     run, arrays = prepared(_solve, admit(problem), every)
     return run(arrays)
 
 
-def _solve(static: Static, arrays: list[Any]) -> State:
-    """X at ts[-1] or, unless `every` is None, at ts[::every]."""
+def fold(
+    field_or_sde: Field | SDE,
+    x0: StateLike,
+    ts: Any,
+    args: Any = None,
+    *,
+    init: Any,
+    update: Callable[..., Any],
+    step: Any = None,
+    key: KeyArray | None = None,
+    increments: StateLike | None = None,
+    adjoint: Any = Checkpointed(),
+    first_step: int = 0,
+) -> tuple[State, Any]:
+    r"""The solution of `solve`, and what is computed along its path without storing it: a fold.
+
+    $$v_0 = \mathrm{init}, \qquad
+    v_{i+1} = \mathrm{update}(v_i,\, t_i,\, t_{i+1},\, X_{t_i},\, X_{t_{i+1}},\, dW_i)$$
+
+    The value travels beside the state in the same loop, and draws no noise of its own. A cost, an
+    average, a log density or a second equation on the same noise are folds; `flowjax.observers` has
+    some ready-made.
+
+    Args:
+        field_or_sde: as in `solve`.
+        x0: as in `solve`.
+        ts: as in `solve`.
+        args: as in `solve`.
+        init: the value before the first step: a pytree of arrays, or a function of x0.
+        update: ``(value, t0, t1, x0, x1, dw) -> value``, called once a step, with the states at
+            its ends (those of half precision in float32), and the Brownian increment over it, which
+            has the structure and shapes of the noise, or is None for a field. The value keeps its
+            structure, shapes and dtypes.
+        step: as in `solve`.
+        key: as in `solve`.
+        increments: as in `solve`.
+        adjoint: as in `solve`. `Reversible` stores the values of the fold, not the states.
+        first_step: as in `solve`.
+
+    Returns:
+        X at ts[-1], and the value after the last step.
+
+    Raises:
+        TypeError, ValueError: as `solve`; and if update is not a function of six arguments, or
+            returns a value of another structure, shape or dtype.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> def length(value, t0, t1, x0, x1, dw):
+        ...     return value + jnp.abs(x1 - x0)
+        >>> ts = fj.uniform_grid(4)
+        >>> x1, travelled = fj.fold(fj.linear_field, 1.0, ts, args=1.0, init=0.0, update=length)
+        >>> print(f"{x1:.4f} {travelled:.4f}")
+        0.3164 0.6836
+
+    References:
+        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
+    """
+    form = "(value, t0, t1, x0, x1, dw) -> value"
+    _check.function(update, "update", form, takes=6)
+    problem = Problem(
+        *(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step),
+        init=traced(init),
+        update=update,
+    )
+    run, arrays = prepared(_solve, admit(problem), None)
+    return run(arrays)
+
+
+def _solve(static: Static, arrays: list[Any]) -> Any:
+    """X at ts[-1] or, unless `every` is None, at ts[::every]; with the value of a fold, if any."""
     problem, every = unpacked(static, arrays)
     step: Any = problem.step
     if step is None:
         step = euler_maruyama if isinstance(problem.field, SDE) else euler
     problem, noisy = validate(problem._replace(step=step))
-    x0, ts, key = problem.x0, problem.ts, problem.key
+    x0, ts, key, first = problem.x0, problem.ts, problem.key, problem.first_step
     n = ts.shape[0] - 1
     starts, ends = (jax.lax.slice_in_dim(ts, i, n + i) for i in (0, 1))
-    step_index = None if key is None else jax.lax.iota(jnp.uint32, n)
-    intervals = Intervals(step_index, starts, ends, problem.increments, from_even=True)
+    step_index = None if key is None else jax.lax.iota(jnp.uint32, n) + jnp.uint32(first)
+    intervals = Intervals(step_index, starts, ends, problem.increments, from_even=first % 2 == 0)
     if every is not None:
         _check.at_most(every, n, "every", "the number of steps")
         intervals = intervals.between(0, n // every * every)
 
     path = None if key is None else path_key(key)
-    steps = Steps(checked(problem.field, x0), problem.args, step, noisy, path, x0)
+    field, noise = checked(problem.field, x0), noise_like(problem.field, x0)
+    steps = Steps(field, problem.args, step, noisy, path, noise, problem.update)
     x = wide(x0)
-    memory = as_memory(step.init(steps.field, ts[0], x, problem.args)) if steps.remembers else None
+    memory = as_memory(step.init(field, ts[0], x, problem.args)) if steps.remembers else None
+    value = None
+    if problem.update is not None:
+        value = as_memory(problem.init(x) if callable(problem.init) else problem.init)
     start = typed(
-        lambda carry: steps.one(carry, jax.tree.map(lambda leaf: leaf[0], intervals)), (x, memory)
+        lambda carry: steps.after(carry, jax.tree.map(lambda leaf: leaf[0], intervals)),
+        (x, (memory, value)),
     )
-    (x, _), states = problem.adjoint.scan(steps, start, intervals, every)
+    (x, (_, value)), states = problem.adjoint.scan(steps, start, intervals, every)
+    if problem.update is not None:
+        return narrow(x, x0), value
     if every is None:
         return narrow(x, x0)
     path = jax.tree.map(lambda x0, x: jnp.concatenate([x0[None], x]), start[0], states)

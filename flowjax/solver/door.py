@@ -3,7 +3,7 @@
 `solve`, `trajectory`, `sample` and the likelihoods all come through here, and all that they know
 of a step or a field they read from its facts (see `stepper` and `Domain`). `admit` looks at what
 only a call can show, the values of the times above all; `validate` at shapes and dtypes, once for
-each compilation; `checked` at what a field returns, when it is traced.
+each compilation; `outputs` at what a field and a step return, when they are traced.
 """
 
 import functools
@@ -12,7 +12,6 @@ import weakref
 from inspect import isfunction
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,8 +19,8 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from flowjax import _check
-from flowjax._numerics import narrow, wide, widest
-from flowjax._types import Domain, State
+from flowjax._numerics import widest
+from flowjax._types import Domain
 from flowjax.solver.compiled import Number
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper, fact, needs_noise
@@ -275,7 +274,7 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
     sde, step = isinstance(problem.field, SDE), problem.step
     fields = problem.field._asdict() if sde else {"field": problem.field}
     for name, field in fields.items():
-        _callable(field, name)
+        as_callable(field, name)
     x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
     ts = as_precise(ts, x0)
     noisy = needs_noise(step, sde)
@@ -310,9 +309,11 @@ def _check_noise(noisy: bool, sde: bool, problem: Problem) -> None:
         if noisy and sde:
             raise ValueError("an SDE needs its noise: give key (one JAX key) or increments.")
         if noisy:
+            if fact(step, "reads"):
+                raise TypeError(f"step {name_of(step)} draws noise: give key or increments.")
             raise TypeError(
-                f"step {name_of(step)} asks for Brownian increments: give key (one JAX key) or "
-                f"increments, or take a step for an ODE, in which dw has a default."
+                f"step {name_of(step)} asks for Brownian increments, as a step for an SDE does, "
+                f"but was given a plain field and neither key nor increments."
             )
     elif not noisy:
         given = "key" if increments is None else "increments"
@@ -321,73 +322,8 @@ def _check_noise(noisy: bool, sde: bool, problem: Problem) -> None:
         _check.single_key(key)
 
 
-# --- what a field and a step return ---------------------------------------------------------------
-
-
-def checked(field: Any, like: State) -> Any:
-    """The field or SDE that refuses an output unlike the state, and in all else is itself.
-
-    It is given states in the dtype they are computed in, and shows the field those of `like`.
-    """
-    if isinstance(field, SDE):
-        drift, diffusion = _checked(field.drift, like, "drift"), field.diffusion
-        return SDE(drift, _Checked(_callable(diffusion, "diffusion"), like, "diffusion"))
-    return _checked(field, like, "field")
-
-
-def _checked(field: Any, like: State, name: str) -> Any:
-    # What is made of a model looks at its own output.
-    if hasattr(type(field), "with_model"):
-        return field.with_model(_Checked(field.model, like, "model"))
-    return _Checked(_callable(field, name), like, name)
-
-
-def _callable(field: Any, name: str) -> Any:
+def as_callable(field: Any, name: str) -> Any:
+    """The field itself, refused unless it is a function."""
     if isinstance(field, (tuple, list)):
         raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
     return _check.function(field, name, "(t, x, args) -> dx")
-
-
-class _Checked(eqx.Module):
-    """A field whose output is looked at; whatever else it is asked for, it is the field."""
-
-    _field: Any
-    _like: Any
-    _name: str
-
-    def __call__(self, t: Any, x: State, args: Any) -> Any:
-        # The time has the state's precision, so that it does not promote what it multiplies.
-        t = jnp.asarray(t, widest(x))
-        seen = narrow(x, self._like)
-        out, name = self._field(t, seen, args), f"{self._name} output"
-        if self._name == "diffusion":
-            return _diffusion_output(out, seen, name)
-        return wide(_check.alike(out, seen, name))
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._field, name)
-
-
-def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
-    """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
-    one_scalar = _check.is_leaf(out) and jnp.shape(out) == ()
-    spread = jax.tree.map(lambda _: out, x) if one_scalar else out
-    for leaf_name, got, want in _check.paired(spread, x, name):
-        if jnp.shape(got) not in ((), want.shape) or not _check.is_floating(got):
-            raise ValueError(
-                f"{leaf_name} must be a real scalar or have the state's shape {want.shape} "
-                f"(it multiplies dW elementwise), got shape {jnp.shape(got)} and dtype "
-                f"{jnp.result_type(got)}."
-            )
-    return out
-
-
-def as_memory(memory: PyTree, before: PyTree = None) -> PyTree[Array]:
-    """A method's memory as arrays, in the dtypes that it had before."""
-    if before is None:
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), memory)
-    pairs = _check.paired(memory, before, "the step's memory", "its earlier")
-    leaves = [jnp.asarray(leaf, like.dtype) for _, leaf, like in pairs]
-    return jax.tree.unflatten(jax.tree.structure(before), leaves)

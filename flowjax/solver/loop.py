@@ -13,8 +13,8 @@ from flowjax._numerics import wide
 from flowjax._types import State
 from flowjax.solver.blocks import Intervals, scan_in_blocks
 from flowjax.solver.brownian import Drawn, draw, increment, root_of_step
-from flowjax.solver.door import as_memory, as_value
 from flowjax.solver.noise import Words, block_length
+from flowjax.solver.outputs import as_memory, as_value
 from flowjax.solver.stepper import Stepper, fact
 
 

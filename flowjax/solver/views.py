@@ -14,9 +14,10 @@ from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import Problem, admit, as_memory, checked, traced, validate
+from flowjax.solver.door import Problem, admit, traced, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
+from flowjax.solver.outputs import as_memory, checked
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
 

@@ -213,8 +213,8 @@ def test_a_label_for_a_model_without_labels_is_refused(unchecked):
         (0.5, None, ValueError, "x must hold at least one array"),
         (jnp.zeros(1), jnp.ones((2, 3)), ValueError, "t must be a scalar"),
         (jnp.ones((2, 3)), 0.5, ValueError, r"t must be a scalar, got shape \(2, 3\)"),
-        (None, jnp.ones((2, 3)), TypeError, "t must be a real number, got None"),
-        ("0.5", jnp.ones((2, 3)), TypeError, "t must be a real number, got '0.5'"),
+        (None, jnp.ones((2, 3)), TypeError, "t must be a real number or array, got None"),
+        ("0.5", jnp.ones((2, 3)), TypeError, "t must be a real number or array, got '0.5'"),
     ],
 )
 def test_a_bad_time_or_state_is_refused(model, unchecked, t, x, error, words):

@@ -85,12 +85,6 @@ class AtTimes(fj.Schedule):
     def half_variance_rate(self, t) -> Array:
         return self._row(t).half_variance_rate
 
-    def log_snr(self, t) -> Array:
-        raise NotImplementedError
-
-    def time_at(self, log_snr) -> Array:
-        raise NotImplementedError
-
 
 @functools.cache
 def _tabulate():

@@ -163,7 +163,7 @@ def test_exponential_euler_is_refused_a_field_and_an_sde_that_with_noise_has_not
 
 
 def test_a_key_is_asked_for_where_there_is_noise_and_refused_where_there_is_none():
-    with pytest.raises(TypeError, match="neither key nor increments"):
+    with pytest.raises(TypeError, match="step ancestral draws noise: give key or increments"):
         fj.solve(FIELD, X0, fj.uniform_grid(3), step=fj.ancestral)
     with pytest.raises(ValueError, match="draws no noise"):
         fj.solve(FIELD, X0, fj.uniform_grid(3), step=fj.ddim, key=jax.random.key(0))
@@ -178,7 +178,7 @@ def test_times_outside_the_schedule_are_refused(step, ts):
         lambda: fj.trajectory(FIELD, X0, jnp.asarray(ts), step=step),
         lambda: fj.sample(jax.random.key(0), FIELD, init, ts, 2, step=step),
     ):
-        with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\]|be finite"):
             call()
 
 

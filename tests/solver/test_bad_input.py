@@ -372,11 +372,11 @@ def test_an_ode_step_given_an_sde_is_refused(step):
 
 @pytest.mark.parametrize("step", [fj.euler_maruyama, fj.milstein, fj.stochastic_heun])
 def test_an_sde_step_given_a_plain_field_is_refused(step):
-    with refuses(TypeError, "SDE", "plain f"):
+    with refuses(TypeError, "SDE", "plain field"):
         fj.solve(decay, X0, TS, step=step)
-    with refuses(TypeError, step.__name__, "SDE", "plain f"):
+    with refuses(TypeError, step.__name__, "SDE", "plain field"):
         fj.solve(decay, X0, TS, step=step, key=KEY)
-    with refuses(TypeError, step.__name__, "SDE", "plain f"):
+    with refuses(TypeError, step.__name__, "SDE", "plain field"):
         step(decay, jnp.array(0.0), jnp.array(0.1), X0, None, X0)
 
 
@@ -626,7 +626,7 @@ def test_a_partial_step_is_refused_what_the_step_is_refused():
         fj.solve(decay, X0, TS, step=functools.partial(fj.ddim))
     with refuses(ValueError, "step ancestral needs the score"):
         fj.solve(v, X0, TS, step=functools.partial(fj.ancestral), key=KEY)
-    with refuses(TypeError, "step ancestral asks for Brownian increments: give key"):
+    with refuses(TypeError, "step ancestral draws noise: give key or increments"):
         fj.solve(fj.velocity(decay, fj.CondOT()), X0, TS, step=fj.ancestral)
 
 

@@ -1,6 +1,6 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from flowjax import data, losses, models, training
+from flowjax import data, losses, models, observers, training
 from flowjax._numerics import plus
 from flowjax.densities.euler import euler_log_likelihood
 from flowjax.densities.likelihood import Exact, Hutchinson, log_likelihood
@@ -10,18 +10,25 @@ from flowjax.fields.precondition import precondition
 from flowjax.fields.predictions import convert
 from flowjax.fields.velocity import Velocity, velocity
 from flowjax.fields.with_noise import memoryless, with_noise
-from flowjax.grids import beta_grid, karras_grid, log_snr_grid, shifted_grid, uniform_grid
+from flowjax.grids import (
+    beta_grid,
+    grid_through,
+    karras_grid,
+    log_snr_grid,
+    shifted_grid,
+    uniform_grid,
+)
 from flowjax.samplers.adams import adams
 from flowjax.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde
 from flowjax.samplers.edm import edm_heun
 from flowjax.samplers.first_order import ancestral, ddim, exponential_euler, stochastic_ddim
 from flowjax.samplers.unipc import unipc
-from flowjax.sampling import sample
+from flowjax.sampling import sample, sample_pairs, sample_paths
 from flowjax.schedules.diffusions import EDM, VarianceExploding, VariancePreserving
 from flowjax.schedules.interpolations import CondOT, Polynomial, SquareRoot, Trigonometric
 from flowjax.schedules.schedule import Schedule
 from flowjax.solver.adjoints import Checkpointed, Direct, Truncated
-from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen
+from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen, refine
 from flowjax.solver.finite import check_finite
 from flowjax.solver.ode_steps import euler, heun, midpoint, rk4
 from flowjax.solver.reversible import Reversible, reversible_heun
@@ -77,6 +84,7 @@ __all__ = [
     "exponential_euler",
     "fold",
     "gaussian_bridge",
+    "grid_through",
     "guidance",
     "heun",
     "karras_grid",
@@ -90,12 +98,16 @@ __all__ = [
     "midpoint",
     "milstein",
     "models",
+    "observers",
     "ornstein_uhlenbeck",
     "plus",
     "precondition",
+    "refine",
     "reversible_heun",
     "rk4",
     "sample",
+    "sample_pairs",
+    "sample_paths",
     "shifted_grid",
     "solve",
     "stochastic_ddim",

@@ -219,15 +219,22 @@ def function(value: Any, name: str, form: str = "(t, x, args)", takes: int = 3) 
     wanted = f"{name} must be a function {form}"
     if isinstance(value, type) or not callable(value):
         raise TypeError(f"{wanted}, got {value!r}.")
+    if not binds(value, takes):
+        raise TypeError(f"{wanted}, got one of {inspect.signature(value)}: {value!r}.")
+    return value
+
+
+def binds(function: Callable[..., Any], takes: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as that can be seen."""
     try:
-        signature = inspect.signature(value)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # as of some functions written in C
-        return value
+        return True
     try:
         signature.bind(*range(takes))
     except TypeError:
-        raise TypeError(f"{wanted}, got one of {signature}: {value!r}.") from None
-    return value
+        return False
+    return True
 
 
 def returned_scalar(value: Any, name: str) -> Any:

@@ -291,6 +291,59 @@ def beta_grid(n: int, alpha: float = 0.7, beta: float = 0.6) -> Times:
         )
 
 
+def grid_through(times: Any, max_step: Any) -> tuple[Times, np.ndarray]:
+    r"""A grid that goes through all of the times, by steps of at most max_step.
+
+    Between two neighbours it is uniform, of the least number of steps that are short enough.
+
+    Args:
+        times: (m,) times, increasing, not traced, such as those of observations, with that at
+            which the solve begins as the first.
+        max_step: the longest step, a positive static number, in the units of the times.
+
+    Returns:
+        The times of the grid, of JAX's default floating dtype, and the indices of `times` among
+        them, ints, so that ``ts[indices]`` are the times: for ``trajectory(..., at=indices)``.
+
+    Raises:
+        TypeError: times or max_step is traced or no number.
+        ValueError: times are not at least two, not finite or do not increase, or max_step is not
+            positive.
+
+    Example:
+        >>> import flowjax as fj
+        >>> ts, indices = fj.grid_through([0.0, 0.5, 0.6, 1.0], max_step=0.25)
+        >>> print([f"{t:.1f}" for t in ts], indices.tolist())
+        ['0.0', '0.2', '0.5', '0.6', '0.8', '1.0'] [0, 2, 3, 5]
+        >>> fj.trajectory(fj.linear_field, 1.0, ts, args=1.0, at=indices).shape
+        (4,)
+    """
+    max_step = static_number(max_step, "max_step")
+    if not 0 < max_step < math.inf:
+        raise ValueError(f"max_step must be positive and finite, got {max_step}.")
+    if isinstance(times, Tracer):
+        raise TypeError(
+            "times must be static, got a traced value: how many steps there are follows."
+        )
+    values = np.asarray(times)
+    if values.dtype.kind not in "iuf":
+        raise TypeError(f"times must be numbers, got {times!r}.")
+    if values.ndim != 1 or len(values) < 2 or not np.all(np.diff(values) > 0):
+        raise ValueError(f"times must be at least 2, in one row that increases, got {times!r}.")
+    if not np.all(np.isfinite(values)):
+        raise ValueError(f"times must be finite, got {times!r}.")
+    values = values.astype(np.float64)
+    # A step that is longer by rounding alone is not cut.
+    steps = np.ceil(np.diff(values) / max_step * (1 - 1e-6)).astype(int)
+    parts = [
+        np.linspace(start, stop, n, endpoint=False)
+        for start, stop, n in zip(values[:-1], values[1:], steps, strict=True)
+    ]
+    with jax.ensure_compile_time_eval():
+        grid = jnp.asarray(np.concatenate([*parts, values[-1:]]), float)
+    return _distinct(grid, "take longer steps"), np.concatenate([[0], np.cumsum(steps)])
+
+
 def _times_at(
     log_snr: Callable[[np.ndarray], np.ndarray],
     n: int,

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from flowjax import _check
 from flowjax._check import time
 from flowjax._numerics import log, quotient, root
+from flowjax.schedules.prior import Prior, prior_of
 
 # How many roundings a level may be from zero at its end and count as zero there.
 _ROUNDINGS = 16
@@ -134,6 +135,23 @@ class Schedule(eqx.Module):
         slope = _rate(variance)(t)
         rounding = _ROUNDINGS * jnp.finfo(t.dtype).eps * variance(jnp.zeros((), t.dtype))
         return jnp.where((sigma == 0) & (jnp.abs(slope) <= rounding), 0, slope / 2)
+
+    def prior(self, like: Any) -> Prior:
+        """What a path begins with: the noise at t = 0, `N(0, sigma^2 I)` with the sigma there.
+
+        Where alpha is not 0 at t = 0, some signal is left there, and the true law is wider by it.
+
+        Args:
+            like: the shape of one sample, such as ``(2,)``, for JAX's default floating dtype; or a
+                pytree of arrays or `jax.ShapeDtypeStruct`.
+
+        Returns:
+            A `Prior`, with `sample(key)`, for the init of `fj.sample`, and `log_prob(x)`.
+
+        Raises:
+            TypeError: a leaf of like is not real floating.
+        """
+        return prior_of(self(jnp.zeros((), jnp.result_type(float)))[1], like)
 
     def log_snr(self, t: ArrayLike) -> Array:
         """The logarithm of the signal-to-noise ratio, `log(alpha^2 / sigma^2)`; it increases.

@@ -1,11 +1,13 @@
 """Steps and how they are cut into blocks, for the memory of the loop and for its noise."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
 from flowjax._types import State
@@ -19,6 +21,7 @@ class Intervals(eqx.Module):
         t0: where each step begins.
         t1: where it ends.
         increments: the Brownian increment of each step, if it was given.
+        taken: whether each step is taken; None where all of them are.
         from_even: whether the first of them is known to have an even index; see `brownian.draw`.
     """
 
@@ -26,6 +29,7 @@ class Intervals(eqx.Module):
     t0: Array
     t1: Array
     increments: State | None
+    taken: Any
     from_even: bool = eqx.field(static=True)
 
     def __len__(self) -> int:
@@ -42,8 +46,48 @@ class Intervals(eqx.Module):
 
     def _cut(self, cut: Callable[[Array], Array], at: int) -> "Intervals":
         even = self.from_even and at % 2 == 0
-        parts = (self.step_index, self.t0, self.t1, self.increments)
+        parts = (self.step_index, self.t0, self.t1, self.increments, self.taken)
         return Intervals(*jax.tree.map(cut, parts), from_even=even)
+
+    def ending_at(self, indices: Sequence[int]) -> tuple["Intervals", int, np.ndarray]:
+        """These steps on blocks of one length, which end where the path is wanted.
+
+        A stretch between two of the indices is filled up, to a whole number of blocks, by steps
+        that are not taken: no more of them than there are steps.
+
+        Args:
+            indices: of the times at which the path is wanted, without 0; increasing.
+
+        Returns:
+            The steps, the length of a block, and the blocks of which the ends are wanted.
+        """
+        stretches = np.diff([0, *indices])
+        length = -(-indices[-1] // len(indices))
+        blocks = -(-stretches // length)
+        last, ends = np.cumsum(stretches), np.cumsum(blocks)
+        # How far the number of a step is behind its place in the blocks.
+        behind = (ends - blocks) * length - (last - stretches)
+        places = np.arange(ends[-1] * length).reshape(-1, length)
+        numbers = places - np.repeat(behind, blocks)[:, None]
+        taken = numbers < np.repeat(last, blocks)[:, None]
+        numbers, taken = numbers.reshape(-1), taken.reshape(-1)
+        if taken.all():
+            return self.between(0, int(indices[-1])), int(length), ends - 1
+        rows = np.minimum(numbers, len(self) - 1)
+        t0, t1, increments = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf)[rows], (self.t0, self.t1, self.increments)
+        )
+        index = self.step_index
+        if index is not None:
+            index = index[0] + jnp.asarray(numbers, jnp.uint32)
+        return Intervals(index, t0, t1, increments, taken, from_even=False), int(length), ends - 1
+
+
+def where_taken(interval: Intervals, step: Callable[[PyTree], PyTree], before: PyTree) -> PyTree:
+    """What a step makes of `before`, and `before` itself where the step is not taken."""
+    if interval.taken is None:
+        return step(before)
+    return jax.lax.cond(interval.taken, step, lambda before: before, before)
 
 
 def scan_in_blocks(

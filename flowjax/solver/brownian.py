@@ -11,7 +11,7 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import as_precise, check_times
+from flowjax.solver.door import as_precise, check_times, first_index
 from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x32, whole_vectors
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
@@ -20,7 +20,7 @@ from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x
 _DOMAIN = (0x666C6F77, 0x006A6178)
 
 
-def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
+def brownian_increments(key: KeyArray, ts: Any, like: StateLike, first_step: int = 0) -> State:
     r"""The increments of the Brownian path that `key` names, over the grid `ts`.
 
     $$dW_i = W_{t_{i+1}} - W_{t_i} \sim N(0, (t_{i+1} - t_i) I)$$
@@ -36,15 +36,18 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
             same words name the same path). It is enciphered first, so that numbers the caller
             draws from it with `jax.random` are independent of the path.
         ts: (n + 1,) non-decreasing times; differentiable.
-        like: a pytree of arrays (or `jax.ShapeDtypeStruct`) with the state's structure, shapes
-            and dtypes.
+        like: a pytree of arrays (or `jax.ShapeDtypeStruct`) with the structure, shapes and dtypes
+            of the noise, which are the state's where it multiplies elementwise.
+        first_step: the number of the first step in the path, as in `solve`: a key names one path
+            on one grid, of which this is the part from ts[0] on.
 
     Returns:
         The structure of `like`, each leaf of shape (n, *leaf.shape) and its dtype.
 
     Raises:
         TypeError: if `key` is not a key, or a leaf of `like` is not real floating.
-        ValueError: if `key` is a batch of keys, or `ts` is no grid or decreases.
+        ValueError: if `key` is a batch of keys, `ts` is no grid or decreases, or `first_step` is
+            not an int from 0 to 2^31 - 1.
 
     Example:
         >>> import jax, jax.numpy as jnp, flowjax as fj
@@ -60,7 +63,8 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike) -> State:
     ts = _check.time_grid(ts)
     check_times(ts, None, None, drawn=True)
     like = _check.shapes_of(like, "like")
-    run, arrays = prepared(_increments, key, as_precise(ts, like), like)
+    first = first_index(first_step)
+    run, arrays = prepared(_increments, key, as_precise(ts, like), like, first)
     return run(arrays)
 
 
@@ -134,6 +138,60 @@ def coarsen(increments: StateLike, k: int) -> State:
     )
 
 
+def refine(increments: StateLike, ts: Any, key: KeyArray) -> State:
+    r"""The same Brownian path on twice as many steps: each is halved by a Brownian bridge.
+
+    $$dW'_{2i} = \tfrac12 dW_i + \tfrac12 \sqrt{h_i}\,\xi_i, \qquad
+    dW'_{2i+1} = \tfrac12 dW_i - \tfrac12 \sqrt{h_i}\,\xi_i, \qquad \xi_i \sim N(0, I)$$
+
+    with $h_i = t_{i+1} - t_i$: given the path at the times of ts, its law at the middles between
+    them. ``coarsen(refine(dw, ts, key), 2)`` is dw, to rounding.
+
+    Args:
+        increments: a pytree of arrays of shape (n, ...), as from `brownian_increments`.
+        ts: (n + 1,) non-decreasing times, over which they are.
+        key: one JAX key, which names the bridges: another one for each refinement, and another than
+            that of the increments.
+
+    Returns:
+        The same structure, each leaf of shape (2 n, ...): the increments over the grid in which
+        ``(ts[i] + ts[i + 1]) / 2`` stands between ts[i] and ts[i + 1].
+
+    Raises:
+        TypeError: if a leaf is not real floating, or `key` is not a key.
+        ValueError: if `ts` is no grid or decreases, `key` is a batch of keys, or the leading axis
+            of a leaf is not the number of steps of ts.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, flowjax as fj
+        >>> ts, keys = fj.uniform_grid(4), jax.random.split(jax.random.key(0))
+        >>> dw = fj.brownian_increments(keys[0], ts, jnp.zeros(3))
+        >>> finer = fj.refine(dw, ts, keys[1])
+        >>> finer.shape, bool(jnp.allclose(fj.coarsen(finer, 2), dw, atol=1e-6))
+        ((8, 3), True)
+
+    References:
+        Levy (1948), "Processus stochastiques et mouvement brownien"; Glasserman (2003), "Monte
+        Carlo Methods in Financial Engineering", section 3.1.
+    """
+    increments = _check.state(increments, "increments")
+    ts = _check.time_grid(ts)
+    n = ts.shape[0] - 1
+    for name, leaf in _check.leaves_with_names(increments, "increments"):
+        if leaf.ndim == 0 or leaf.shape[0] != n:
+            raise ValueError(
+                f"{name} must have a leading axis of the {n} steps of ts, got shape {leaf.shape}."
+            )
+    like = jax.tree.map(lambda dw: jax.ShapeDtypeStruct(dw.shape[1:], dw.dtype), increments)
+    bridges = brownian_increments(key, ts, like)
+
+    def halves(dw: Array, bridge: Array) -> Array:
+        first, second = (dw + bridge) / 2, (dw - bridge) / 2
+        return jnp.stack([first, second], axis=1).reshape(2 * n, *dw.shape[1:])
+
+    return jax.tree.map(halves, increments, bridges)
+
+
 def path_key(key: KeyArray) -> Words:
     """The key of the path: the caller's key words, enciphered under a counter of flowjax's own."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
@@ -205,10 +263,16 @@ def increment(drawn: Drawn, step: Array, root: Array, like: StateLike) -> State:
     return jax.tree.unflatten(jax.tree.structure(like), dw)
 
 
+def step_numbers(first: Any, steps: int) -> Array:
+    """The numbers of so many steps, of which the first is `First`."""
+    return jax.lax.iota(jnp.uint32, steps) + jnp.asarray(first.index, jnp.uint32)
+
+
 def _increments(static: Static, arrays: list[Array]) -> State:
-    key, ts, like = unpacked(static, arrays)
+    key, ts, like, first = unpacked(static, arrays)
     steps = ts.shape[0] - 1
-    drawn = draw(path_key(key), jnp.uint32(0), steps, like, True)
+    numbers = step_numbers(first, steps)
+    drawn = draw(path_key(key), numbers[0], steps, like, first.even)
 
     # One step at a time, as the loop does: a single product over all steps would be fused with the
     # drawing into a nest of loops of the state's shape; see `flowjax.solver.noise`.
@@ -216,4 +280,4 @@ def _increments(static: Static, arrays: list[Array]) -> State:
         return None, increment(drawn, *step_and_root, like)
 
     roots = root_of_step(ts[:-1], ts[1:])
-    return jax.lax.scan(one, None, (jax.lax.iota(jnp.uint32, steps), roots))[1]
+    return jax.lax.scan(one, None, (numbers, roots))[1]

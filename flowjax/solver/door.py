@@ -20,6 +20,7 @@ from jaxtyping import Array, PyTree
 
 from flowjax import _check
 from flowjax._numerics import widest
+from flowjax._progress import require_tqdm
 from flowjax._types import Domain
 from flowjax.solver.compiled import Number
 from flowjax.solver.sde import SDE, noise_like
@@ -38,6 +39,7 @@ class Problem(NamedTuple):
     increments: Any = None
     adjoint: Any = None
     first_step: Any = 0
+    progress: Any = False
     init: Any = None
     update: Any = None
 
@@ -47,18 +49,34 @@ def admit(problem: Problem) -> Problem:
     ts = problem.ts if isinstance(problem.ts, jax.Array) else _check.as_times(problem.ts)
     check_pair(problem.field, problem.step)
     _refuse_as_args(problem.args)
+    if not isinstance(problem.progress, bool):
+        raise TypeError(f"progress must be True or False, got {problem.progress!r}.")
+    if problem.progress:
+        require_tqdm()
     check_times(ts, problem.field, problem.step, drawn=problem.key is not None)
-    first = first_index(problem.first_step)
     return problem._replace(
-        ts=ts, x0=traced(problem.x0), args=traced(problem.args), first_step=first
+        ts=ts,
+        x0=traced(problem.x0),
+        args=traced(problem.args),
+        first_step=first_index(problem.first_step),
     )
 
 
-def first_index(value: Any) -> Any:
+class First(NamedTuple):
+    """The number of a first step, traced, and whether it is even, which is not."""
+
+    index: Any
+    even: bool
+
+
+def first_index(value: Any) -> First:
     """The number of a first step, refused unless it is a static int from 0 to 2^31."""
     if not _check.is_int(value) or not 0 <= value < 2**31:
         raise ValueError(f"first_step must be a static int from 0 to 2**31 - 1, got {value!r}.")
-    return int(value)
+    return First(Number(np.uint32(value)), value % 2 == 0) if value else _AT_START
+
+
+_AT_START = First(0, True)
 
 
 def traced(tree: Any) -> Any:

@@ -11,10 +11,11 @@ from jaxtyping import Array, PyTree
 from flowjax._check import alike
 from flowjax._numerics import wide
 from flowjax._types import State
-from flowjax.solver.blocks import Intervals, scan_in_blocks
+from flowjax.solver.blocks import Intervals, scan_in_blocks, where_taken
 from flowjax.solver.brownian import Drawn, draw, increment, root_of_step
 from flowjax.solver.noise import Words, block_length
 from flowjax.solver.outputs import as_memory, as_value
+from flowjax.solver.progress import Bar
 from flowjax.solver.stepper import Stepper, fact
 
 
@@ -31,6 +32,7 @@ class Steps(NamedTuple):
         path: the key of the Brownian path; None where none is drawn.
         noise: the shapes and dtypes of the noise, where it is drawn.
         update: what computes the value of a fold; None where nothing is folded.
+        bar: of progress; None where none is shown.
     """
 
     field: Any
@@ -40,6 +42,7 @@ class Steps(NamedTuple):
     path: Words | None
     noise: State
     update: Callable[..., Any] | None = None
+    bar: Bar | None = None
 
     @property
     def remembers(self) -> bool:
@@ -62,7 +65,7 @@ class Steps(NamedTuple):
     ) -> tuple[PyTree, PyTree]:
         """Takes consecutive steps, each wrapped by `wrap`; the states after each if `record`."""
         if self.path is None:
-            body = wrap(functools.partial(self._step, None, record))
+            body = self.watched(wrap(functools.partial(self._step, None, record)))
             return jax.lax.scan(body, carry, (intervals, None))
         path = self.path
 
@@ -70,10 +73,23 @@ class Steps(NamedTuple):
             first = intervals.step_index[0]
             drawn = draw(path, first, len(intervals), self.noise, intervals.from_even)
             roots = root_of_step(intervals.t0, intervals.t1)
-            body = wrap(functools.partial(self._step, drawn, record))
+            body = self.watched(wrap(functools.partial(self._step, drawn, record)))
             return jax.lax.scan(body, carry, (intervals, roots))
 
         return scan_in_blocks(block, carry, intervals, self.block(len(intervals)))
+
+    def watched(self, body: Callable) -> Callable:
+        """The body of a scan, which moves the bar where there is one."""
+        bar = self.bar
+        if bar is None:
+            return body
+
+        def moving(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+            result = body(carry, xs)
+            bar.moved(xs[0].step_index)
+            return result
+
+        return moving
 
     def after(self, carry: PyTree, interval: Intervals) -> PyTree:
         """What is carried after one step."""
@@ -84,7 +100,7 @@ class Steps(NamedTuple):
         return x1, (memory, value)
 
     def one(self, state: PyTree, interval: Intervals, *, backward: bool = False) -> PyTree:
-        """Takes one step from (x, memory), or the step from the end of the interval to its start."""
+        """The (x, memory) after one step, or after the same step from its end to its start."""
         t0, t1, dw = interval.t0, interval.t1, self.increment_of(interval)
         if backward:
             t0, t1, dw = t1, t0, jax.tree.map(jnp.negative, dw)
@@ -109,14 +125,20 @@ class Steps(NamedTuple):
         self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
     ) -> tuple[PyTree, PyTree]:
         """One step of the scan, with its increment: given, or out of what was drawn."""
-        (x0, (memory, value)), (interval, root) = carry, xs
-        t0, t1, dw = interval.t0, interval.t1, interval.increments
-        if drawn is not None:
-            dw = increment(drawn, interval.step_index, root, self.noise)
-        x1, memory = self._stepped(x0, memory, t0, t1, dw)
-        if self.update is not None:
-            value = as_value(self.update(value, t0, t1, x0, x1, wide(dw)), value)
-        return (x1, (memory, value)), (x1 if record else None)
+        interval, root = xs
+        t0, t1 = interval.t0, interval.t1
+
+        def take(carry: PyTree) -> PyTree:
+            (x0, (memory, value)), dw = carry, interval.increments
+            if drawn is not None:
+                dw = increment(drawn, interval.step_index, root, self.noise)
+            x1, memory = self._stepped(x0, memory, t0, t1, dw)
+            if self.update is not None:
+                value = as_value(self.update(value, t0, t1, x0, x1, wide(dw)), value)
+            return x1, (memory, value)
+
+        carry = where_taken(interval, take, carry)
+        return carry, (carry[0] if record else None)
 
     def _stepped(
         self, x: State, memory: PyTree, t0: Array, t1: Array, dw: State | None

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from flowjax._numerics import plus, weighted
 from flowjax._types import Scalar, State
 from flowjax.solver.adjoints import Direct
-from flowjax.solver.blocks import Intervals
+from flowjax.solver.blocks import Intervals, where_taken
 from flowjax.solver.loop import Steps
 from flowjax.solver.sde import contract, diffusion_of, fields_of
 from flowjax.solver.stepper import Stepper
@@ -98,9 +98,20 @@ class Reversible(NamedTuple):
 
         def fold(values: PyTree, interval: Intervals) -> PyTree:
             value, (x0, _), (x1, _) = values
-            return None if update is None else steps.folded(update, value, x0, x1, interval)
+            if update is None:
+                return value
+            new = lambda value: steps.folded(update, value, x0, x1, interval)  # noqa: E731
+            return where_taken(interval, new, value)
 
-        undone: Any = _Undone(_undone(*pair, fold, state, value, xs))
+        pair = tuple(
+            lambda state, interval, step=step: where_taken(
+                interval, lambda state: step(state, interval), state
+            )
+            for step in pair
+        )
+        undone: Any = _Undone(
+            _undone(*pair, fold, state=state, value=value, xs=xs, watch=steps.watched)
+        )
         x, memory = state
         carry = x, (memory, value, jax.lax.stop_gradient(state))
         (x, (_, value, copy)), path = Direct().scan(undone, carry, xs, every)
@@ -150,15 +161,11 @@ class _Undone(NamedTuple):
 
 
 def _undone(
-    forward: Callable,
-    inverse: Callable,
-    fold: Callable,
-    state: PyTree,
-    value: PyTree,
-    xs: Intervals,
+    *parts: Callable, state: PyTree, value: PyTree, xs: Intervals, watch: Callable
 ) -> Callable:
     """The loop ``run(carry, xs, wrap, record)`` of `Steps`, for a carry (x, (memory, value, copy)).
 
+    Its parts are a step of (x, memory), that which undoes it, and what a fold makes of its value.
     The copy of (x, memory) is there for the backward pass alone, where its cotangent is not one
     but the state itself: each step turns the state after it, which it is given in that place, into
     the state before it. So of a step nothing is stored but the value of a fold before it, and the
@@ -167,8 +174,11 @@ def _undone(
     """
     first = jax.tree.map(lambda leaf: leaf[0], xs)
     # What the steps close over (parameters, args, a key) becomes an argument with a cotangent.
-    parts = (forward, state), (inverse, state), (fold, (value, state, state))
-    closed = [jax.make_jaxpr(step)(argument, first) for step, argument in parts]
+    arguments = state, state, (value, state, state)
+    closed = [
+        jax.make_jaxpr(part)(argument, first)
+        for part, argument in zip(parts, arguments, strict=True)
+    ]
     structures = [jax.tree.structure(tree) for tree in (state, state, value)]
     pair = tuple(
         functools.partial(_evaluated, step.jaxpr, structure)
@@ -183,7 +193,10 @@ def _undone(
             carry = jax.tree.unflatten(jax.tree.structure(carry), leaves)
             return carry, carry[0] if record else None
 
-        return jax.lax.scan(body, carry, xs)
+        def watched(carry: PyTree, xs: tuple[Intervals]) -> tuple[PyTree, PyTree]:
+            return body(carry, *xs)
+
+        return jax.lax.scan(watch(watched), carry, (xs,))
 
     return run
 

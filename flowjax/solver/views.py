@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._devices import typed
@@ -12,12 +14,13 @@ from flowjax._numerics import narrow, wide
 from flowjax._types import Field, KeyArray, State, StateLike
 from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.blocks import Intervals
-from flowjax.solver.brownian import path_key
+from flowjax.solver.brownian import path_key, step_numbers
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import Problem, admit, traced, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
 from flowjax.solver.outputs import as_memory, checked
+from flowjax.solver.progress import Bar, opened
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
 
@@ -33,6 +36,7 @@ def solve(
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
     first_step: int = 0,
+    progress: bool = False,
 ) -> State:
     r"""Solves an ODE or SDE from ts[0] to ts[-1] with one step per interval of the grid.
 
@@ -68,6 +72,7 @@ def solve(
         first_step: the number that the first step has in the path that `key` names: 0, or m to go
             on from a solve of m steps by the same key. A solve in two halves is then the solve in
             one, bit for bit; without it both halves would have the same noise.
+        progress: show a bar (tqdm) of steps, also from inside `jit`.
 
     Returns:
         X at ts[-1], with the structure, shapes and dtypes of x0. NaN and Inf propagate.
@@ -75,6 +80,7 @@ def solve(
     Raises:
         TypeError: if a leaf of x0 is not real floating, `key` is not a key, an ODE step is given
             an SDE, or an SDE step a plain field, or a sampler something else than a `Velocity`.
+        ImportError: if progress is asked for and tqdm is not installed.
         ValueError: if ts is not a grid, or decreases where a key draws the noise (where ts is
             traced, the result is NaN); if noise is needed and not exactly one of key and
             increments is given, or none is needed and one is; if key is a batch of keys; if
@@ -95,7 +101,9 @@ def solve(
     References:
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
-    problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step)
+    problem = Problem(
+        field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step, progress
+    )
     run, arrays = prepared(_solve, admit(problem), None)
     return run(arrays)
 
@@ -111,13 +119,17 @@ def trajectory(
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
     first_step: int = 0,
+    progress: bool = False,
     every: int = 1,
+    at: Any = None,
 ) -> State:
     r"""The solution of `solve` at the times ``ts[::every]``: the whole path, not only its end.
 
     $$X_{t_0} = x_0,\; X_{t_k},\; X_{t_{2k}},\; \dots \qquad (k = \text{every})$$
 
-    The states between them are not stored, and steps after the last of them are not taken.
+    or at the times ``ts[at]``, such as those of observations; see `grid_through`. The states
+    between them are not stored (with `at`, at most as many again), and steps after the last of
+    them are not taken.
 
     Args:
         field_or_sde: as in `solve`.
@@ -129,13 +141,18 @@ def trajectory(
         increments: as in `solve`.
         adjoint: as in `solve`.
         first_step: as in `solve`.
+        progress: as in `solve`.
         every: keep every k-th state, a static positive int of at most n.
+        at: the indices of the times at which the states are kept, in place of `every`: static
+            ints from 0 to n, increasing.
 
     Returns:
         X at ts[::every], the first entry x0: every leaf has shape (n // every + 1, *leaf.shape).
+        With `at`, X at ts[at]: (len(at), *leaf.shape).
 
     Raises:
-        TypeError, ValueError: as `solve`, and if `every` is not a positive int of at most n.
+        TypeError, ValueError: as `solve`, and if `every` is not a positive int of at most n, `at`
+            not such indices, or both are given.
 
     Example:
         >>> import flowjax as fj
@@ -146,9 +163,29 @@ def trajectory(
         MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
     """
     every = _check.positive_int(every, "every")
-    problem = Problem(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step)
-    run, arrays = prepared(_solve, admit(problem), every)
+    wanted = indices_of(at, every, ts) or every
+    problem = Problem(
+        field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step, progress
+    )
+    run, arrays = prepared(_solve, admit(problem), wanted)
     return run(arrays)
+
+
+def indices_of(at: Any, every: int, ts: Any) -> tuple[int, ...] | None:
+    """The indices as static ints, refused unless they are those of times, in their order."""
+    if at is None:
+        return None
+    steps = np.shape(ts)[0] - 1 if np.ndim(ts) else 0
+    name = f"at must be static ints from 0 to the number of steps, {steps}, that increase"
+    if isinstance(at, Tracer) or np.asarray(at).dtype.kind not in "iu" or np.ndim(at) != 1:
+        raise TypeError(f"{name}, got {at!r}.")
+    indices = np.asarray(at)
+    inside = len(indices) > 0 and indices[0] >= 0 and indices[-1] <= steps
+    if not inside or np.any(np.diff(indices) <= 0):
+        raise ValueError(f"{name}, got {at!r}.")
+    if every != 1:
+        raise ValueError(f"at and every = {every} were both given: one of them says what to keep.")
+    return tuple(map(int, indices))
 
 
 def fold(
@@ -164,6 +201,7 @@ def fold(
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
     first_step: int = 0,
+    progress: bool = False,
 ) -> tuple[State, Any]:
     r"""The solution of `solve`, and what is computed along its path without storing it: a fold.
 
@@ -189,6 +227,7 @@ def fold(
         increments: as in `solve`.
         adjoint: as in `solve`. `Reversible` stores the values of the fold, not the states.
         first_step: as in `solve`.
+        progress: as in `solve`.
 
     Returns:
         X at ts[-1], and the value after the last step.
@@ -199,6 +238,8 @@ def fold(
 
     Example:
         >>> import jax.numpy as jnp
+    import numpy as np
+    from jax.core import Tracer
         >>> import flowjax as fj
         >>> def length(value, t0, t1, x0, x1, dw):
         ...     return value + jnp.abs(x1 - x0)
@@ -213,7 +254,7 @@ def fold(
     form = "(value, t0, t1, x0, x1, dw) -> value"
     _check.function(update, "update", form, takes=6)
     problem = Problem(
-        *(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step),
+        *(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step, progress),
         init=traced(init),
         update=update,
     )
@@ -222,8 +263,8 @@ def fold(
 
 
 def _solve(static: Static, arrays: list[Any]) -> Any:
-    """X at ts[-1] or, unless `every` is None, at ts[::every]; with the value of a fold, if any."""
-    problem, every = unpacked(static, arrays)
+    """X at ts[-1], with the value of a fold, if any; or X where it is wanted: `every`, or `at`."""
+    problem, wanted = unpacked(static, arrays)
     step: Any = problem.step
     if step is None:
         step = euler_maruyama if isinstance(problem.field, SDE) else euler
@@ -231,15 +272,25 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     x0, ts, key, first = problem.x0, problem.ts, problem.key, problem.first_step
     n = ts.shape[0] - 1
     starts, ends = (jax.lax.slice_in_dim(ts, i, n + i) for i in (0, 1))
-    step_index = None if key is None else jax.lax.iota(jnp.uint32, n) + jnp.uint32(first)
-    intervals = Intervals(step_index, starts, ends, problem.increments, from_even=first % 2 == 0)
-    if every is not None:
+    step_index = None
+    if key is not None or problem.progress:
+        step_index = step_numbers(first, n)
+    bar = None
+    if problem.progress:
+        step_index = step_index + opened(n)
+        bar = Bar(n, step_index[0])
+    intervals = Intervals(step_index, starts, ends, problem.increments, None, from_even=first.even)
+    every, blocks = wanted, None
+    if isinstance(wanted, tuple):
+        after = wanted[wanted[0] == 0 :]
+        intervals, every, blocks = intervals.ending_at(after or (1,))
+    elif every is not None:
         _check.at_most(every, n, "every", "the number of steps")
         intervals = intervals.between(0, n // every * every)
 
     path = None if key is None else path_key(key)
     field, noise = checked(problem.field, x0), noise_like(problem.field, x0)
-    steps = Steps(field, problem.args, step, noisy, path, noise, problem.update)
+    steps = Steps(field, problem.args, step, noisy, path, noise, problem.update, bar)
     x = wide(x0)
     memory = as_memory(step.init(field, ts[0], x, problem.args)) if steps.remembers else None
     value = None
@@ -252,7 +303,11 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     (x, (_, value)), states = problem.adjoint.scan(steps, start, intervals, every)
     if problem.update is not None:
         return narrow(x, x0), value
-    if every is None:
+    if wanted is None:
         return narrow(x, x0)
+    if blocks is not None:
+        states = jax.tree.map(lambda leaf: leaf[blocks], states)
     path = jax.tree.map(lambda x0, x: jnp.concatenate([x0[None], x]), start[0], states)
+    if isinstance(wanted, tuple):
+        path = jax.tree.map(lambda leaf: leaf[wanted[0] > 0 : len(wanted) + (wanted[0] > 0)], path)
     return narrow(path, x0)

@@ -247,3 +247,49 @@ def test_bad_input_to_a_grid_is_refused(case, unchecked):
     error, message, call = BAD[case]
     with pytest.raises(error, match=message):
         call()
+
+
+# --- grids through times --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_step", [1e-3, 0.07, 0.25, 10])
+def test_a_grid_goes_through_all_times_by_short_steps(max_step):
+    times = np.concatenate([[-0.5], np.sort(np.random.default_rng(4).uniform(0, 2, 9)), [2.5]])
+    ts, indices = fj.grid_through(times, max_step)
+    np.testing.assert_array_equal(ts[indices], times.astype(np.float32))
+    steps = np.diff(np.asarray(ts, np.float64))
+    assert steps.min() > 0
+    assert steps.max() <= max_step * (1 + 1e-4)
+    # No more steps than it takes.
+    assert len(steps) == np.sum(np.ceil(np.diff(times) / max_step))
+
+
+def test_a_gap_of_just_one_step_is_one_step():
+    ts, indices = fj.grid_through(np.arange(4) / 10, 0.1)
+    assert indices.tolist() == [0, 1, 2, 3]
+    assert len(ts) == 4
+
+
+@pytest.mark.parametrize(
+    ("times", "max_step", "error", "words"),
+    [
+        ([0.0, 1.0], 0.0, ValueError, "max_step must be positive"),
+        ([0.0, 1.0], -1.0, ValueError, "max_step must be positive"),
+        ([0.0, 1.0], np.nan, ValueError, "max_step must be positive"),
+        ([0.0, 1.0], "a", TypeError, "max_step must be a static number"),
+        ([0.0, 1.0, 0.5], 0.1, ValueError, "times must be at least 2, in one row that increases"),
+        ([0.0, 0.0], 0.1, ValueError, "times must be at least 2"),
+        ([0.0], 0.1, ValueError, "times must be at least 2"),
+        ([0.0, np.inf], 0.1, ValueError, "times must be finite"),
+        ("ab", 0.1, TypeError, "times must be numbers"),
+        (None, 0.1, TypeError, "times must be numbers"),
+    ],
+)
+def test_times_that_a_grid_cannot_go_through_are_refused(unchecked, times, max_step, error, words):
+    with pytest.raises(error, match=words):
+        fj.grid_through(times, max_step)
+
+
+def test_traced_times_have_no_grid(unchecked):
+    with pytest.raises(TypeError, match="times must be static"):
+        jax.jit(lambda times: fj.grid_through(times, 0.1)[0])(jnp.array([0.0, 1.0]))

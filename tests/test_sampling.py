@@ -364,3 +364,91 @@ def test_a_grid_in_halves_that_decreases_is_refused_under_jit_too():
 def test_a_traced_number_of_samples_is_refused(unchecked):
     with pytest.raises(TypeError, match="num must be a static positive int, got a traced"):
         jax.jit(lambda num: sample(KEY, still, zero_pair, TS, num))(3)
+
+
+# --- args of each sample, paths and pairs ---------------------------------------------------------
+
+
+def pulled(t, x, args):
+    return args["to"] * args["rate"] - x
+
+
+PULLED = fj.SDE(pulled, lambda t, x, args: 0.1)
+ARGS = {"to": jnp.arange(12.0).reshape(2, 6), "rate": 0.5}
+AXES = {"to": 1, "rate": None}
+
+
+def two(key):
+    return jax.random.normal(key, (2,))
+
+
+@pytest.mark.parametrize("how", [{}, {"batch_size": 4}, {"batch_size": 5, "progress": True}])
+def test_args_of_each_sample_are_those_of_one_solve_each(how):
+    xs = sample(KEY, PULLED, two, TS, 6, args=ARGS, args_axes=AXES, **how)
+    for i in range(6):
+        one = {"to": ARGS["to"][:, i], "rate": 0.5}
+        init_key, path_key = jax.random.split(jax.random.fold_in(KEY, i))
+        alone = solve(PULLED, two(init_key), TS, one, key=path_key)
+        np.testing.assert_allclose(xs[i], alone, rtol=1e-6, atol=1e-6)
+
+
+def test_one_axis_stands_for_all_that_is_below_it():
+    args = (jnp.ones((6, 2)), {"a": jnp.arange(6.0), "b": jnp.zeros((6, 2))})
+
+    def field(t, x, args):
+        return args[0] * args[1]["a"] + args[1]["b"]
+
+    xs = sample(KEY, field, zero_pair, TS, 6, args=args, args_axes=0)
+    np.testing.assert_allclose(xs[:, 0], jnp.arange(6.0), rtol=1e-6)
+
+
+def test_starts_of_ones_own_come_by_the_args():
+    """Such as images: what `init` is given with the key."""
+    images = jnp.arange(12.0).reshape(6, 2)
+    xs = sample(KEY, still, lambda key, image: image, TS, 6, args=images, args_axes=0)
+    np.testing.assert_array_equal(xs, images)
+
+
+def test_paths_and_pairs_are_those_of_the_samples():
+    init = two
+    ends = sample(KEY, PULLED, init, TS, 5, args={"to": 1.0, "rate": 0.5})
+    how = {"args": {"to": 1.0, "rate": 0.5}, "batch_size": 2}
+    paths = fj.sample_paths(KEY, PULLED, init, TS, 5, every=2, **how)
+    n = (len(TS) - 1) // 2
+    assert paths.shape == (5, n + 1, 2)
+    at = fj.sample_paths(KEY, PULLED, init, TS, 5, at=[0, len(TS) - 1], **how)
+    starts, stops = fj.sample_pairs(KEY, PULLED, init, TS, 5, **how)
+    for i in range(5):
+        init_key, _ = jax.random.split(jax.random.fold_in(KEY, i))
+        np.testing.assert_array_equal(starts[i], init(init_key))
+    np.testing.assert_array_equal(paths[:, 0], starts)
+    np.testing.assert_allclose(at, jnp.stack([starts, ends], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(stops, ends, rtol=1e-6)
+
+
+def test_the_adjoint_of_a_sample_is_that_of_its_solve():
+    """The gradient of a truncated solve is biased: that of its last step alone."""
+
+    def mean(rate, adjoint):
+        field = lambda t, x, rate: rate + 0 * x  # noqa: E731
+        return jnp.mean(sample(KEY, field, zero_pair, TS, 3, args=rate, adjoint=adjoint))
+
+    n = len(TS) - 1
+    whole, last = (jax.grad(mean)(1.0, adjoint) for adjoint in (fj.Direct(), fj.Truncated(1)))
+    np.testing.assert_allclose(last, whole / n, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("axes", "error", "words"),
+    [
+        ({"to": 0, "rate": None}, ValueError, r"args\['to'\] must have num = 6 entries along its"),
+        ({"to": 1, "rate": 0}, ValueError, r"args\['rate'\] must have num = 6 entries"),
+        ({"to": 1}, ValueError, "args_axes must be None, an int or a pytree of those"),
+        ({"to": 5, "rate": None}, ValueError, "along its axis 5"),
+        ("a", TypeError, "args_axes must be None, an int"),
+        (1.0, TypeError, "args_axes must be None, an int"),
+    ],
+)
+def test_axes_that_do_not_fit_are_refused(unchecked, axes, error, words):
+    with pytest.raises(error, match=words):
+        sample(KEY, PULLED, two, TS, 6, args=ARGS, args_axes=axes)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import flowjax as fj
 from flowjax.grids import uniform_grid
 from flowjax.sampling import sample
 from flowjax.solver.brownian import brownian_increments

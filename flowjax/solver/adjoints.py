@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from flowjax import _check
@@ -128,7 +129,8 @@ class Truncated(NamedTuple):
     n - last steps forward.
 
     Args:
-        last: number of steps, a positive int of at most n; in `trajectory`, a multiple of `every`.
+        last: number of steps, a positive int of at most n; in `trajectory`, from one of the times of
+            the path to the end: a multiple of `every`.
 
     Raises:
         ValueError: if last is not such an int.
@@ -151,15 +153,22 @@ class Truncated(NamedTuple):
         self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see the module."""
-        n = len(xs)
-        last = _check.count(self.last, n, "last", "the number of steps")
-        if every is not None and last % every:
-            raise ValueError(f"last must be a multiple of every = {every}, got {last}.")
-        if last == n:
+        # How many steps are taken from each place on.
+        left = np.arange(len(xs), 0, -1) if xs.taken is None else np.cumsum(xs.taken[::-1])[::-1]
+        last = _check.count(self.last, int(left[0]), "last", "the number of steps")
+        starts = np.flatnonzero(left == last)
+        starts = starts[starts % (every or 1) == 0]
+        if not starts.size:
+            raise ValueError(
+                f"last must reach back to one of the times of the path, a multiple of every where "
+                f"that is given, got {last}."
+            )
+        start = int(starts[-1])
+        if start == 0:
             return Checkpointed().scan(steps, carry, xs, every)
-        early = Direct().scan(steps, carry, xs.between(0, n - last), every)
+        early = Direct().scan(steps, carry, xs.between(0, start), every)
         carry, early = jax.lax.stop_gradient(early)
-        carry, late = Checkpointed().scan(steps, carry, xs.between(n - last, n), every)
+        carry, late = Checkpointed().scan(steps, carry, xs.between(start, len(xs)), every)
         if every is None:
             return carry, None
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), early, late)

@@ -129,8 +129,8 @@ class Truncated(NamedTuple):
     n - last steps forward.
 
     Args:
-        last: number of steps, a positive int of at most n; in `trajectory`, from one of the times of
-            the path to the end: a multiple of `every`.
+        last: number of steps, a positive int of at most n; in `trajectory`, from one of the times
+            of the path to the end: a multiple of `every`.
 
     Raises:
         ValueError: if last is not such an int.
@@ -159,10 +159,10 @@ class Truncated(NamedTuple):
         starts = np.flatnonzero(left == last)
         starts = starts[starts % (every or 1) == 0]
         if not starts.size:
-            raise ValueError(
-                f"last must reach back to one of the times of the path, a multiple of every where "
-                f"that is given, got {last}."
-            )
+            where = f"be a multiple of every = {every}"
+            if xs.taken is not None:
+                where = "reach back to one of the times at which the path is kept"
+            raise ValueError(f"last must {where}, got {last}.")
         start = int(starts[-1])
         if start == 0:
             return Checkpointed().scan(steps, carry, xs, every)

@@ -7,7 +7,6 @@ each compilation; `outputs` at what a field and a step return, when they are tra
 """
 
 import functools
-import math
 import weakref
 from inspect import isfunction
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Domain
-from flowjax.solver.compiled import Number
+from flowjax.solver.compiled import Number, is_array
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 
@@ -41,23 +40,25 @@ class Problem(NamedTuple):
 
 def admit(problem: Problem) -> Problem:
     """The problem with its times, floats and NumPy numbers as arrays, refused by what they are."""
-    ts = problem.ts if isinstance(problem.ts, jax.Array) else _check.as_times(problem.ts)
-    check_pair(problem.field, problem.step)
-    _refuse_as_args(problem.args)
-    check_times(ts, problem.field, problem.step, drawn=problem.key is not None)
-    return problem._replace(ts=ts, x0=traced(problem.x0), args=traced(problem.args))
+    field, x0, ts, args, step, key, increments, adjoint = problem
+    if type(ts) is np.ndarray or not is_array(ts):
+        ts = _check.as_times(ts)
+    check_pair(field, step)
+    check_times(ts, field, step, drawn=key is not None)
+    return Problem(field, traced(x0), ts, traced(args), step, key, increments, adjoint)
 
 
 def traced(tree: Any) -> Any:
     """`tree` with every Python float traced, so that a new value of it compiles nothing."""
-    if tree is None or isinstance(tree, jax.Array):
+    if tree is None or is_array(tree):
         return tree
+    _refuse_options(tree)
     return jax.tree.map(
         lambda leaf: Number(leaf) if isinstance(leaf, (float, np.number)) else leaf, tree
     )
 
 
-def _refuse_as_args(args: Any) -> None:
+def _refuse_options(args: Any) -> None:
     """Refuses an option of a solve in the place of args, which are for the field."""
     own = str(getattr(args, "__module__", "")).startswith("flowjax.")
     if isinstance(args, Stepper) or (own and (isfunction(args) or hasattr(args, "scan"))):
@@ -79,7 +80,7 @@ _STEPS = (
 
 def check_pair(field: Any, step: Any) -> None:
     """Refuses a field of another kind than the step reads, and what is no step."""
-    reads = fact(step, "reads")
+    reads = "" if step is None else fact(step, "reads")
     if not reads and getattr(type(field), "gives", "") == "data":
         raise TypeError(
             "field must give a velocity, got a field of the data: make a velocity of it by "
@@ -178,16 +179,16 @@ _grids: dict[int, tuple[Any, _Grid]] = {}
 
 
 def _grid(ts: Any) -> _Grid | None:
-    """The facts of a grid; None if its values are not known, or it is none."""
-    if isinstance(ts, Tracer):
-        return None
+    """The facts of a grid, refused if it is not finite; None if it is traced, or no grid."""
     number = id(ts)
     found = _grids.get(number)
     if found is not None and found[0]() is ts:
         return found[1]
-    if ts.size < 2 or not jnp.issubdtype(ts.dtype, jnp.floating):
+    if isinstance(ts, Tracer) or ts.size < 2 or not jnp.issubdtype(ts.dtype, jnp.floating):
         return None
     times = np.asarray(ts).astype(float).reshape(-1)
+    if not np.isfinite(times).all():
+        raise ValueError(f"ts must be finite, got times from {times.min()} to {times.max()}.")
     steps, starts = times[1:] - times[:-1], times[:-1]
     grid = _Grid(
         bool(not (steps < 0).any()),
@@ -203,8 +204,6 @@ def check_times(ts: Any, field: Any, step: Any, *, drawn: bool) -> None:
     grid = _grid(ts)
     if grid is None:
         return
-    if not math.isfinite(grid.low + grid.high):
-        raise ValueError(f"ts must be finite, got times from {grid.low} to {grid.high}.")
     reads = fact(step, "reads")
     if drawn and not grid.rises:
         raise ValueError(

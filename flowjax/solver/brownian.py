@@ -264,15 +264,16 @@ def increment(drawn: Drawn, step: Array, root: Array, like: StateLike) -> State:
 
 
 def step_numbers(first: Any, steps: int) -> Array:
-    """The numbers of so many steps, of which the first is `First`."""
-    return jax.lax.iota(jnp.uint32, steps) + jnp.asarray(first.index, jnp.uint32)
+    """The numbers of so many steps, of which the first is a `First`, or 0 for None."""
+    numbers = jax.lax.iota(jnp.uint32, steps)
+    return numbers if first is None else numbers + jnp.asarray(first.index, jnp.uint32)
 
 
 def _increments(static: Static, arrays: list[Array]) -> State:
     key, ts, like, first = unpacked(static, arrays)
     steps = ts.shape[0] - 1
     numbers = step_numbers(first, steps)
-    drawn = draw(path_key(key), numbers[0], steps, like, first.even)
+    drawn = draw(path_key(key), numbers[0], steps, like, first is None or first.even)
 
     # One step at a time, as the loop does: a single product over all steps would be fused with the
     # drawing into a nest of loops of the state's shape; see `flowjax.solver.noise`.

@@ -7,7 +7,6 @@ each compilation; `outputs` at what a field and a step return, when they are tra
 """
 
 import functools
-import math
 import weakref
 from inspect import isfunction
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._progress import require_tqdm
 from flowjax._types import Domain
-from flowjax.solver.compiled import Number
+from flowjax.solver.compiled import Number, is_array
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 
@@ -46,20 +45,14 @@ class Problem(NamedTuple):
 
 def admit(problem: Problem) -> Problem:
     """The problem with its times, floats and NumPy numbers as arrays, refused by what they are."""
-    ts = problem.ts if isinstance(problem.ts, jax.Array) else _check.as_times(problem.ts)
-    check_pair(problem.field, problem.step)
-    _refuse_as_args(problem.args)
-    if not isinstance(problem.progress, bool):
-        raise TypeError(f"progress must be True or False, got {problem.progress!r}.")
-    if problem.progress:
-        require_tqdm()
-    check_times(ts, problem.field, problem.step, drawn=problem.key is not None)
-    return problem._replace(
-        ts=ts,
-        x0=traced(problem.x0),
-        args=traced(problem.args),
-        first_step=first_index(problem.first_step),
-    )
+    field, x0, ts, args, step, *_ = problem
+    if type(ts) is np.ndarray or not is_array(ts):
+        ts = _check.as_times(ts)
+    check_pair(field, step)
+    check_times(ts, field, step, drawn=problem.key is not None)
+    first, shown = first_index(problem.first_step), _shown(problem.progress)
+    given = problem[4:8]
+    return Problem(field, traced(x0), ts, traced(args), *given, first, shown, *problem[10:])
 
 
 class First(NamedTuple):
@@ -69,26 +62,34 @@ class First(NamedTuple):
     even: bool
 
 
-def first_index(value: Any) -> First:
-    """The number of a first step, refused unless it is a static int from 0 to 2^31."""
+def first_index(value: Any) -> First | None:
+    """The number of a first step, None for 0; refused unless it is a static int below 2^31."""
     if not _check.is_int(value) or not 0 <= value < 2**31:
         raise ValueError(f"first_step must be a static int from 0 to 2**31 - 1, got {value!r}.")
-    return First(Number(np.uint32(value)), value % 2 == 0) if value else _AT_START
+    return First(Number(np.uint32(value)), value % 2 == 0) if value else None
 
 
-_AT_START = First(0, True)
+def _shown(progress: Any) -> bool | None:
+    """Whether to show a bar, as True or None, which is no leaf of a problem."""
+    if progress is False:
+        return None
+    if progress is not True:
+        raise TypeError(f"progress must be True or False, got {progress!r}.")
+    require_tqdm()
+    return True
 
 
 def traced(tree: Any) -> Any:
     """`tree` with every Python float traced, so that a new value of it compiles nothing."""
-    if tree is None or isinstance(tree, jax.Array):
+    if tree is None or is_array(tree):
         return tree
+    _refuse_options(tree)
     return jax.tree.map(
         lambda leaf: Number(leaf) if isinstance(leaf, (float, np.number)) else leaf, tree
     )
 
 
-def _refuse_as_args(args: Any) -> None:
+def _refuse_options(args: Any) -> None:
     """Refuses an option of a solve in the place of args, which are for the field."""
     own = str(getattr(args, "__module__", "")).startswith("flowjax.")
     if isinstance(args, Stepper) or (own and (isfunction(args) or hasattr(args, "scan"))):
@@ -110,7 +111,7 @@ _STEPS = (
 
 def check_pair(field: Any, step: Any) -> None:
     """Refuses a field of another kind than the step reads, and what is no step."""
-    reads = fact(step, "reads")
+    reads = "" if step is None else fact(step, "reads")
     if not reads and getattr(type(field), "gives", "") == "data":
         raise TypeError(
             "field must give a velocity, got a field of the data: make a velocity of it by "
@@ -209,16 +210,16 @@ _grids: dict[int, tuple[Any, _Grid]] = {}
 
 
 def _grid(ts: Any) -> _Grid | None:
-    """The facts of a grid; None if its values are not known, or it is none."""
-    if isinstance(ts, Tracer):
-        return None
+    """The facts of a grid, refused if it is not finite; None if it is traced, or no grid."""
     number = id(ts)
     found = _grids.get(number)
     if found is not None and found[0]() is ts:
         return found[1]
-    if ts.size < 2 or not jnp.issubdtype(ts.dtype, jnp.floating):
+    if isinstance(ts, Tracer) or ts.size < 2 or not jnp.issubdtype(ts.dtype, jnp.floating):
         return None
     times = np.asarray(ts).astype(float).reshape(-1)
+    if not np.isfinite(times).all():
+        raise ValueError(f"ts must be finite, got times from {times.min()} to {times.max()}.")
     steps, starts = times[1:] - times[:-1], times[:-1]
     grid = _Grid(
         bool(not (steps < 0).any()),
@@ -234,8 +235,6 @@ def check_times(ts: Any, field: Any, step: Any, *, drawn: bool) -> None:
     grid = _grid(ts)
     if grid is None:
         return
-    if not math.isfinite(grid.low + grid.high):
-        raise ValueError(f"ts must be finite, got times from {grid.low} to {grid.high}.")
     reads = fact(step, "reads")
     if drawn and not grid.rises:
         raise ValueError(

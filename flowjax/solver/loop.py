@@ -40,7 +40,7 @@ class Steps(NamedTuple):
     step: Any
     noisy: bool
     path: Words | None
-    noise: State
+    noise: StateLike
     update: Callable[..., Any] | None = None
     bar: Bar | None = None
 

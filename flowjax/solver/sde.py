@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from flowjax._numerics import widest
-from flowjax._types import Field, Scalar, State
+from flowjax._types import Field, Scalar, State, StateLike
 
 
 class Shapes(NamedTuple):
@@ -100,7 +100,7 @@ def fields_of(sde: Any, step: str) -> SDE:
     return sde
 
 
-def noise_like(sde: Any, x: State) -> State:
+def noise_like(sde: Any, x: State) -> StateLike:
     """The shapes and dtypes of the noise of a state."""
     noise = sde.noise if isinstance(sde, SDE) else None
     if noise is None:

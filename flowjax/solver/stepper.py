@@ -62,7 +62,7 @@ _NOT_SAID = {"symmetric": False, "calls_end": False, "one_way": False, "reads": 
 
 def fact(step: Any, name: str) -> Any:
     """A fact about a step, or what holds for one that does not say."""
-    while isinstance(step, functools.partial):
+    while type(step) is functools.partial:
         step = step.func
     return getattr(step, name, _NOT_SAID[name])
 

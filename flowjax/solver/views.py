@@ -279,7 +279,9 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     if problem.progress:
         step_index = step_index + opened(n)
         bar = Bar(n, step_index[0])
-    intervals = Intervals(step_index, starts, ends, problem.increments, None, from_even=first.even)
+    intervals = Intervals(
+        step_index, starts, ends, problem.increments, None, from_even=first is None or first.even
+    )
     every, blocks = wanted, None
     if isinstance(wanted, tuple):
         after = wanted[wanted[0] == 0 :]

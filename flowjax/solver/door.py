@@ -52,6 +52,8 @@ def admit(problem: Problem) -> Problem:
     check_times(ts, field, step, drawn=problem.key is not None)
     first, shown = first_index(problem.first_step), _shown(problem.progress)
     given = problem[4:8]
+    if args is not None and not is_array(args):
+        _refuse_options(args)
     return Problem(field, traced(x0), ts, traced(args), *given, first, shown, *problem[10:])
 
 
@@ -83,7 +85,6 @@ def traced(tree: Any) -> Any:
     """`tree` with every Python float traced, so that a new value of it compiles nothing."""
     if tree is None or is_array(tree):
         return tree
-    _refuse_options(tree)
     return jax.tree.map(
         lambda leaf: Number(leaf) if isinstance(leaf, (float, np.number)) else leaf, tree
     )

@@ -238,8 +238,6 @@ def fold(
 
     Example:
         >>> import jax.numpy as jnp
-    import numpy as np
-    from jax.core import Tracer
         >>> import flowjax as fj
         >>> def length(value, t0, t1, x0, x1, dw):
         ...     return value + jnp.abs(x1 - x0)

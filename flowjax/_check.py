@@ -4,6 +4,7 @@ Nothing here leaves an operation in a compiled program: every check reads shapes
 and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
+import functools
 import inspect
 import numbers
 from collections.abc import Callable
@@ -105,6 +106,20 @@ def concrete(compute: Callable[[], Any]) -> Any:
     except jax.errors.UnexpectedTracerError:
         return None
     return None if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)) else values
+
+
+def remembered(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which keeps its last 128 results for arguments that can be hashed."""
+    cached = functools.lru_cache(maxsize=128)(compute)
+
+    def call(*arguments: Any) -> Any:
+        try:
+            hash(arguments)
+        except TypeError:
+            return compute(*arguments)
+        return cached(*arguments)
+
+    return call
 
 
 def as_times(ts: Any) -> Array:

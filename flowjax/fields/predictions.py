@@ -238,7 +238,7 @@ def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
 
 
 # A solve of few steps takes less time than to look at a schedule at one time.
-_remembered = functools.lru_cache(maxsize=128)(_what_is_missing)
+_remembered = _check.remembered(_what_is_missing)
 
 
 @eqx.filter_jit

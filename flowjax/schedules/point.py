@@ -12,7 +12,6 @@ from jax import Array
 
 from flowjax import _check
 from flowjax._check import scalar_time
-from flowjax._numerics import inside
 from flowjax.schedules.schedule import ExactEnds, defines, product, vanishing
 
 
@@ -35,7 +34,7 @@ def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
 
     It is NaN outside of [0, 1].
     """
-    t = inside(scalar_time(t))
+    t = scalar_time(t)
     if jnp.finfo(t.dtype).bits < jnp.finfo(dtype).bits:
         t = t.astype(dtype)
     alpha, sigma = schedule(t)
@@ -48,7 +47,8 @@ def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
     if defines(schedule, "variance") or defines(schedule, "half_variance_rate"):
         half_variance_rate = schedule.half_variance_rate(t)
     values = (alpha, sigma, variance, alpha_rate, sigma_rate, half_variance_rate)
-    return PathPoint(*(jnp.asarray(value).astype(dtype) for value in values))
+    beyond = jnp.where((t < 0) | (t > 1), jnp.nan, jnp.zeros_like(t)).astype(dtype)
+    return PathPoint(*(jnp.asarray(value).astype(dtype) + beyond for value in values))
 
 
 def unknown_rate(schedule: Any) -> str:

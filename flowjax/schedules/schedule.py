@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.lax import stop_gradient
 from jax.typing import ArrayLike
 
@@ -250,8 +251,7 @@ class ExactEnds(Schedule):
 def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
     """The schedule itself, refused unless it is one."""
     if isinstance(schedule, Schedule):
-        rises = isinstance(schedule, ExactEnds) or _check.concrete(lambda: _ratios(schedule))
-        first, middle, last = map(float, rises if isinstance(rises, list) else (0, 1, 2))
+        first, middle, last = _ratios_seen(schedule)
         if not first <= middle <= last > first:
             raise ValueError(
                 f"{name} must go from noise at t = 0 to data at t = 1, and log_snr must increase, "
@@ -268,8 +268,22 @@ def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
     )
 
 
-def _ratios(schedule: Schedule) -> list[Array]:
-    return [schedule.log_snr(jnp.full((), t, float)) for t in (0.0, 0.5, 1.0)]
+def _ratios_seen(schedule: Schedule) -> tuple[float, ...]:
+    """The log signal-to-noise ratio at three times, where it can be and need be looked at."""
+    leaves = jax.tree.leaves(schedule)
+    if isinstance(schedule, ExactEnds) or any(isinstance(leaf, Tracer) for leaf in leaves):
+        return 0.0, 1.0, 2.0
+    plain = all(isinstance(leaf, float) for leaf in leaves)
+    return (_remembered if plain else _ratios)(schedule)
+
+
+def _ratios(schedule: Schedule) -> tuple[float, ...]:
+    times = (0.0, 0.5, 1.0)
+    seen = _check.concrete(lambda: [schedule.log_snr(jnp.full((), t, float)) for t in times])
+    return (0.0, 1.0, 2.0) if seen is None else tuple(map(float, seen))
+
+
+_remembered = _check.remembered(_ratios)
 
 
 @jax.custom_jvp

@@ -300,3 +300,19 @@ def test_what_is_no_schedule_is_refused_with_the_remedy(wrong, came):
         checked_schedule(wrong, name="old")
     for schedule, _ in SCHEDULES.values():
         assert checked_schedule(schedule) is schedule
+
+
+def test_a_schedule_may_hold_what_cannot_be_hashed():
+    class OfSettings(fj.Schedule):
+        settings: dict
+
+        def alpha(self, t):
+            return t ** self.settings["power"]
+
+        def sigma(self, t):
+            return 1 - t
+
+    v = fj.velocity(lambda t, x, args: x, OfSettings({"power": 1.0}), "data")
+    assert v(0.5, 1.0, None) == fj.velocity(lambda t, x, args: x, fj.CondOT(), "data")(
+        0.5, 1.0, None
+    )

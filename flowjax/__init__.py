@@ -10,20 +10,15 @@ from flowjax.fields.precondition import precondition
 from flowjax.fields.predictions import convert
 from flowjax.fields.velocity import Velocity, velocity
 from flowjax.fields.with_noise import memoryless, with_noise
-from flowjax.grids import (
-    beta_grid,
-    grid_through,
-    karras_grid,
-    log_snr_grid,
-    shifted_grid,
-    uniform_grid,
-)
+from flowjax.grids.of_schedules import karras_grid, log_snr_grid
+from flowjax.grids.unequal import beta_grid, shifted_grid
+from flowjax.grids.uniform import grid_through, uniform_grid
 from flowjax.samplers.adams import adams
 from flowjax.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde
 from flowjax.samplers.edm import edm_heun
 from flowjax.samplers.first_order import ancestral, ddim, exponential_euler, stochastic_ddim
 from flowjax.samplers.unipc import unipc
-from flowjax.sampling import sample, sample_pairs, sample_paths
+from flowjax.sampling.views import sample, sample_pairs, sample_paths
 from flowjax.schedules.diffusions import EDM, VarianceExploding, VariancePreserving
 from flowjax.schedules.interpolations import CondOT, Polynomial, SquareRoot, Trigonometric
 from flowjax.schedules.schedule import Schedule

@@ -192,13 +192,7 @@ def single_key(key: Any, name: str = "key") -> None:
 
 
 def alike(
-    out: PyTree,
-    x: PyTree,
-    name: str,
-    *,
-    steps: tuple[int, ...] = (),
-    exact: bool = True,
-    of: str = "the state",
+    out: PyTree, x: PyTree, name: str, *, steps: Any = (), exact: bool = True, of: str = "the state"
 ) -> PyTree[Array]:
     """`out` as arrays, refused if it differs from the state in structure, shape or dtype.
 

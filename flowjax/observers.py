@@ -238,4 +238,4 @@ def _share(time: Array, t0: Any, t1: Any) -> tuple[Array, Array]:
 
 def _energy(t0: Any, t1: Any, x0: State, x1: State, dtype: Any) -> Array:
     parts = jax.tree.map(lambda a, b: jnp.sum((b - a).astype(dtype) ** 2), x0, x1)
-    return quotient(sum(jax.tree.leaves(parts)), jnp.abs(jnp.asarray(t1 - t0, dtype)))
+    return quotient(jnp.asarray(sum(jax.tree.leaves(parts))), jnp.abs(jnp.asarray(t1 - t0, dtype)))

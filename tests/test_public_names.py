@@ -38,7 +38,10 @@ STABLE = [
 ]
 
 # The modules that a user names.
-NAMED = ["flowjax", *(f"flowjax.{n}" for n in ("data", "guidance", "losses", "models", "training"))]
+NAMED = [
+    "flowjax",
+    *(f"flowjax.{n}" for n in ("data", "guidance", "losses", "models", "observers", "training")),
+]
 # fmt: on
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-from flowjax.grids import uniform_grid
-from flowjax.sampling import sample
+from flowjax.grids.uniform import uniform_grid
+from flowjax.sampling.views import sample
 from flowjax.solver.brownian import brownian_increments
 from flowjax.solver.ode_steps import heun
 from flowjax.solver.sde import SDE

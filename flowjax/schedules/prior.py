@@ -74,7 +74,9 @@ class Prior(eqx.Module):
 
 def prior_of(std: Array, like: Any) -> Prior:
     """The prior of a shape, or of a pytree of arrays or of their shapes and dtypes."""
-    if isinstance(like, tuple) and all(_check.is_int(size) and size >= 0 for size in like):
+    if isinstance(like, tuple) and all(isinstance(size, (int, float)) for size in like):
+        if not all(_check.is_int(size) and size >= 0 for size in like):
+            raise TypeError(f"like must be a shape, a tuple of ints, or a pytree, got {like!r}.")
         like = jax.ShapeDtypeStruct(like, jnp.result_type(float))
     leaves, structure = jax.tree.flatten(_check.shapes_of(like, "like"))
     return Prior(std, (structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))

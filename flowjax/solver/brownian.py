@@ -11,8 +11,9 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype
 from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import as_precise, check_times, first_index
+from flowjax.solver.door import as_precise, first_index
 from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x32, whole_vectors
+from flowjax.solver.times import check_times
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller

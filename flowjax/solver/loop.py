@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from flowjax._check import alike
 from flowjax._numerics import wide
-from flowjax._types import State
+from flowjax._types import State, StateLike
 from flowjax.solver.blocks import Intervals, scan_in_blocks, where_taken
 from flowjax.solver.brownian import Drawn, draw, increment, root_of_step
 from flowjax.solver.noise import Words, block_length
@@ -101,10 +101,11 @@ class Steps(NamedTuple):
 
     def one(self, state: PyTree, interval: Intervals, *, backward: bool = False) -> PyTree:
         """The (x, memory) after one step, or after the same step from its end to its start."""
-        t0, t1, dw = interval.t0, interval.t1, self.increment_of(interval)
+        (x, memory), t0, t1 = state, interval.t0, interval.t1
+        dw = self.increment_of(interval)
         if backward:
             t0, t1, dw = t1, t0, jax.tree.map(jnp.negative, dw)
-        return self._stepped(*state, t0, t1, dw)
+        return self._stepped(x, memory, t0, t1, dw)
 
     def folded(
         self, update: Callable[..., Any], value: PyTree, x0: State, x1: State, interval: Intervals

@@ -98,10 +98,11 @@ def _matrix_output(out: PyTree, x: PyTree, noise: Any) -> PyTree:
     for leaf, row in zip(leaves, columns, strict=True):
         for part, shape in zip(row, noise.shapes[: len(row)], strict=True):
             want = (*leaf.shape, *shape)
-            if part is not None and (jnp.shape(part) != want or not _check.is_floating(part)):
+            fits = part is None or (_check.is_leaf(part) and jnp.shape(part) == want)
+            if not fits or (part is not None and not _check.is_floating(part)):
                 raise ValueError(
                     f"{name} must have shape {want}, of the state {leaf.shape} and the noise "
-                    f"{shape}, got shape {jnp.shape(part)} and dtype {jnp.result_type(part)}."
+                    f"{shape}, got {eqx.tree_pformat(part)}."
                 )
     return out
 

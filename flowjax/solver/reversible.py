@@ -83,7 +83,8 @@ class Reversible(NamedTuple):
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see `flowjax.solver.adjoints`."""
         x, (memory, value) = carry
-        steps, update = steps._replace(update=None), steps.update
+        update: Any = steps.update
+        steps = steps._replace(update=None)
         dtypes = map(jnp.result_type, jax.tree.leaves(memory))
         if steps.symmetric and all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
             pair, state = (steps.one, functools.partial(steps.one, backward=True)), (x, memory)

@@ -97,3 +97,11 @@ def needs_noise(step: Any, sde: bool) -> bool:
             f"a step is called first, as in step=fj.adams()."
         )
     return parameters[5].default is inspect.Parameter.empty
+
+
+def name_of(step: Any) -> str:
+    """A step's or field's name."""
+    function = step.step if isinstance(step, Stepper) else step
+    while isinstance(function, functools.partial):
+        function = function.func
+    return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")

@@ -12,7 +12,7 @@ from flowjax import _check
 from flowjax._devices import typed
 from flowjax._numerics import narrow, wide
 from flowjax._types import Field, KeyArray, State, StateLike
-from flowjax.solver.adjoints import Checkpointed
+from flowjax.solver.adjoints import Checkpointed, Direct
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key, step_numbers
 from flowjax.solver.compiled import Static, prepared, unpacked
@@ -270,7 +270,7 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     x0, ts, key, first = problem.x0, problem.ts, problem.key, problem.first_step
     n = ts.shape[0] - 1
     starts, ends = (jax.lax.slice_in_dim(ts, i, n + i) for i in (0, 1))
-    step_index = None
+    step_index: Any = None
     if key is not None or problem.progress:
         step_index = step_numbers(first, n)
     bar = None
@@ -283,6 +283,9 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     every, blocks = wanted, None
     if isinstance(wanted, tuple):
         after = wanted[wanted[0] == 0 :]
+        if not after:
+            # Of x0 alone no more is needed than that the rest is looked at.
+            problem = problem._replace(adjoint=Direct())
         intervals, every, blocks = intervals.ending_at(after or (1,))
     elif every is not None:
         _check.at_most(every, n, "every", "the number of steps")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowjax.grids import uniform_grid
+from flowjax.grids.uniform import uniform_grid
 from flowjax.models import MLP
 from flowjax.solver.views import solve
 

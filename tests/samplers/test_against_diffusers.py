@@ -15,8 +15,7 @@ import pytest
 from jax import Array
 
 import flowjax as fj
-from flowjax.solver.door import name_of
-from flowjax.solver.stepper import needs_noise
+from flowjax.solver.stepper import name_of, needs_noise
 from tests.samplers import oracles
 
 diffusers = pytest.importorskip("diffusers")

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.grids import uniform_grid
+from flowjax.grids.uniform import uniform_grid
 from flowjax.solver.adjoints import Checkpointed, Direct, Truncated
 from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen
 from flowjax.solver.sde import SDE

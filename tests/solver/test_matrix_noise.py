@@ -164,7 +164,7 @@ def test_every_adjoint_has_the_gradient_of_direct(adjoint):
 
 # --- the shapes of the noise ----------------------------------------------------------------------
 
-STATE = {"atoms": jnp.zeros((4, 3)), "box": jnp.zeros(())}
+STATE = {"atoms": np.zeros((4, 3)), "box": np.zeros(())}
 SHAPES = {
     "one motion for all": ((), lambda x: {"atoms": jnp.ones((4, 3)), "box": jnp.full((), 2.0)}),
     "a leaf without noise": ((4, 3), lambda x: {"atoms": jnp.ones((4, 3, 4, 3)), "box": None}),
@@ -296,7 +296,7 @@ def test_the_strong_order_is_that_of_the_theory(step, diffusion, noise, order):
         (by_matrix, None, {}, r"for a matrix give fj.SDE the shape of the noise, noise=\.\.\."),
         (lambda t, x, m: m[1].T, (2,), {}, r"must have shape \(3, 2\), of the state \(3,\)"),
         (lambda t, x, m: m[1], (3,), {}, r"must have shape \(3, 3\)"),
-        (lambda t, x, m: (m[1], m[1]), (2,), {}, "must have the state's structure"),
+        (lambda t, x, m: (m[1], m[1]), (2,), {}, r"must have shape \(3, 2\), of the state"),
         (by_matrix, {"w": (2,)}, {}, "with that of the noise"),
         (
             lambda t, x, m: lineax.MatrixLinearOperator(m[1].T),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 import flowjax as fj
 from tests.solver.oracles import leafwise
@@ -181,7 +182,7 @@ def test_a_refinement_is_differentiable_in_its_times_and_increments(x64):
     def loss(ts, dw):
         return jnp.sum(fj.refine(dw, ts, jax.random.key(1)) ** 3)
 
-    jax.test_util.check_grads(loss, (jnp.asarray(COARSE), dw), order=1, modes=["rev"])
+    check_grads(loss, (jnp.asarray(COARSE), dw), order=1, modes=["rev"])
 
 
 @pytest.mark.parametrize(

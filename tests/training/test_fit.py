@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from flowjax.grids import uniform_grid
+from flowjax.grids.uniform import uniform_grid
 from flowjax.losses import flow_matching
 from flowjax.models import MLP
-from flowjax.sampling import sample
+from flowjax.sampling.views import sample
 from flowjax.training import fit
 
 KEY = jax.random.key(0)

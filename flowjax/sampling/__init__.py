@@ -1,0 +1,1 @@
+"""Many samples: one key each, in chunks, over devices."""

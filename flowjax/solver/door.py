@@ -47,11 +47,11 @@ def admit(problem: Problem) -> Problem:
         ts = _check.as_times(ts)
     check_pair(field, step)
     check_times(ts, field, step, drawn=problem.key is not None)
-    first, shown = first_index(problem.first_step), _shown(problem.progress)
-    given = problem[4:8]
     if args is not None and not is_array(args):
         _refuse_options(args)
-    return Problem(field, traced(x0), ts, traced(args), *given, first, shown, *problem[10:])
+    x0, args = traced(x0), traced(args)
+    first, shown = first_index(problem.first_step), _shown(problem.progress)
+    return Problem(field, x0, ts, args, *problem[4:8], first, shown, problem.init, problem.update)
 
 
 class First(NamedTuple):
@@ -63,6 +63,8 @@ class First(NamedTuple):
 
 def first_index(value: Any) -> First | None:
     """The number of a first step, None for 0; refused unless it is a static int below 2^31."""
+    if type(value) is int and value == 0:
+        return None
     if not _check.is_int(value) or not 0 <= value < 2**31:
         raise ValueError(f"first_step must be a static int from 0 to 2**31 - 1, got {value!r}.")
     return First(Number(np.uint32(value)), value % 2 == 0) if value else None

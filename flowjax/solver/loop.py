@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
 from flowjax._check import alike
 from flowjax._numerics import wide
@@ -64,8 +64,9 @@ class Steps(NamedTuple):
         self, carry: PyTree, intervals: Intervals, *, wrap: Callable, record: bool
     ) -> tuple[PyTree, PyTree]:
         """Takes consecutive steps, each wrapped by `wrap`; the states after each if `record`."""
+        step = self._step if intervals.taken is None else self._step_if_taken
         if self.path is None:
-            body = self.watched(wrap(functools.partial(self._step, None, record)))
+            body = self.watched(wrap(functools.partial(step, None, record)))
             return jax.lax.scan(body, carry, (intervals, None))
         path = self.path
 
@@ -73,7 +74,7 @@ class Steps(NamedTuple):
             first = intervals.step_index[0]
             drawn = draw(path, first, len(intervals), self.noise, intervals.from_even)
             roots = root_of_step(intervals.t0, intervals.t1)
-            body = self.watched(wrap(functools.partial(self._step, drawn, record)))
+            body = self.watched(wrap(functools.partial(step, drawn, record)))
             return jax.lax.scan(body, carry, (intervals, roots))
 
         return scan_in_blocks(block, carry, intervals, self.block(len(intervals)))
@@ -91,28 +92,13 @@ class Steps(NamedTuple):
 
         return moving
 
-    def after(self, carry: PyTree, interval: Intervals) -> PyTree:
-        """What is carried after one step."""
-        x0, (memory, value) = carry
-        x1, memory = self.one((x0, memory), interval)
-        if self.update is not None:
-            value = self.folded(self.update, value, x0, x1, interval)
-        return x1, (memory, value)
-
-    def one(self, state: PyTree, interval: Intervals, *, backward: bool = False) -> PyTree:
-        """The (x, memory) after one step, or after the same step from its end to its start."""
-        (x, memory), t0, t1 = state, interval.t0, interval.t1
-        dw = self.increment_of(interval)
+    def one(self, carry: PyTree, interval: Intervals, *, backward: bool = False) -> PyTree:
+        """What is carried after one step, or after the same step from its end to its start."""
+        t0, t1, dw = interval.t0, interval.t1, self.increment_of(interval)
         if backward:
             t0, t1, dw = t1, t0, jax.tree.map(jnp.negative, dw)
-        return self._stepped(x, memory, t0, t1, dw)
-
-    def folded(
-        self, update: Callable[..., Any], value: PyTree, x0: State, x1: State, interval: Intervals
-    ) -> PyTree:
-        """The value of a fold after one step, from x0 to x1."""
-        dw = wide(self.increment_of(interval))
-        return as_value(update(value, interval.t0, interval.t1, x0, x1, dw), value)
+        interval = Intervals(None, t0, t1, dw, None, from_even=False)
+        return self._step(None, False, carry, (interval, None))[0]
 
     def increment_of(self, interval: Intervals) -> State | None:
         """The Brownian increment of one step, None where it takes none."""
@@ -126,29 +112,24 @@ class Steps(NamedTuple):
         self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
     ) -> tuple[PyTree, PyTree]:
         """One step of the scan, with its increment: given, or out of what was drawn."""
-        interval, root = xs
-        t0, t1 = interval.t0, interval.t1
-
-        def take(carry: PyTree) -> PyTree:
-            (x0, (memory, value)), dw = carry, interval.increments
-            if drawn is not None:
-                dw = increment(drawn, interval.step_index, root, self.noise)
-            x1, memory = self._stepped(x0, memory, t0, t1, dw)
-            if self.update is not None:
-                value = as_value(self.update(value, t0, t1, x0, x1, wide(dw)), value)
-            return x1, (memory, value)
-
-        carry = where_taken(interval, take, carry)
-        return carry, (carry[0] if record else None)
-
-    def _stepped(
-        self, x: State, memory: PyTree, t0: Array, t1: Array, dw: State | None
-    ) -> tuple[State, PyTree]:
-        """The state and the method's memory after one step."""
+        (x, (memory, value)), (interval, root) = carry, xs
+        t0, t1, dw = interval.t0, interval.t1, interval.increments
+        if drawn is not None:
+            dw = increment(drawn, interval.step_index, root, self.noise)
         dw = wide(dw)
         if self.remembers:
             x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
             memory = as_memory(kept, memory)
         else:
             x1 = self.step(self.field, t0, t1, x, self.args, dw)
-        return alike(x1, x, "step output", exact=False), memory
+        x1 = alike(x1, x, "step output", exact=False)
+        if self.update is not None:
+            value = as_value(self.update(value, t0, t1, x, x1, dw), value)
+        return (x1, (memory, value)), (x1 if record else None)
+
+    def _step_if_taken(
+        self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
+    ) -> tuple[PyTree, PyTree]:
+        """The same, but that a step which fills up a block changes nothing."""
+        carry = where_taken(xs[0], lambda carry: self._step(drawn, False, carry, xs)[0], carry)
+        return carry, (carry[0] if record else None)

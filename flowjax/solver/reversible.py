@@ -12,11 +12,12 @@ from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
 
-from flowjax._numerics import plus, weighted
+from flowjax._numerics import plus, weighted, wide
 from flowjax._types import Scalar, State
 from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals, where_taken
 from flowjax.solver.loop import Steps
+from flowjax.solver.outputs import as_value
 from flowjax.solver.sde import contract, diffusion_of, fields_of
 from flowjax.solver.stepper import Stepper
 
@@ -87,7 +88,7 @@ class Reversible(NamedTuple):
         steps = steps._replace(update=None)
         dtypes = map(jnp.result_type, jax.tree.leaves(memory))
         if steps.symmetric and all(jnp.issubdtype(dtype, jnp.floating) for dtype in dtypes):
-            pair, state = (steps.one, functools.partial(steps.one, backward=True)), (x, memory)
+            pair, state = _alone(steps), (x, memory)
         elif memory is None and not steps.noisy:
             pair, state = _coupled(steps, self._checked_coupling(x, len(xs))), (x, x)
         else:
@@ -101,7 +102,11 @@ class Reversible(NamedTuple):
             value, (x0, _), (x1, _) = values
             if update is None:
                 return value
-            new = lambda value: steps.folded(update, value, x0, x1, interval)  # noqa: E731
+
+            def new(value: PyTree) -> PyTree:
+                dw = wide(steps.increment_of(interval))
+                return as_value(update(value, interval.t0, interval.t1, x0, x1, dw), value)
+
             return where_taken(interval, new, value)
 
         pair = tuple(
@@ -132,11 +137,21 @@ class Reversible(NamedTuple):
         return float(self.coupling)
 
 
+def _alone(steps: Steps) -> tuple[Callable, Callable]:
+    """The step of (x, memory) of a symmetric method, and its inverse."""
+
+    def taken(state: PyTree, interval: PyTree, backward: bool) -> PyTree:
+        x, (memory, _) = steps.one((state[0], (state[1], None)), interval, backward=backward)
+        return x, memory
+
+    return functools.partial(taken, backward=False), functools.partial(taken, backward=True)
+
+
 def _coupled(steps: Steps, coupling: float) -> tuple[Callable, Callable]:
     """The step of the pair (y, z) and its inverse."""
 
     def increment(x: State, interval: PyTree, backward: bool) -> State:
-        x_next, _ = steps.one((x, None), interval, backward=backward)
+        x_next, _ = steps.one((x, (None, None)), interval, backward=backward)
         return jax.tree.map(jnp.subtract, x_next, x)
 
     def forward(pair: PyTree, interval: PyTree) -> PyTree:

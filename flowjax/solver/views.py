@@ -300,7 +300,7 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     if problem.update is not None:
         value = as_memory(problem.init(x) if callable(problem.init) else problem.init)
     start = typed(
-        lambda carry: steps.after(carry, jax.tree.map(lambda leaf: leaf[0], intervals)),
+        lambda carry: steps.one(carry, jax.tree.map(lambda leaf: leaf[0], intervals)),
         (x, (memory, value)),
     )
     (x, (_, value)), states = problem.adjoint.scan(steps, start, intervals, every)

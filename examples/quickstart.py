@@ -16,11 +16,11 @@ and flowjax solves both with the same call. This script does so three times.
    by an SDE with the same marginals. A classifier that has seen real digits only judges whether
    each is the digit that was asked for.
 
-Run it from anywhere; it takes a minute or two on two CPU cores:
+It takes a minute or two on two CPU cores:
 
     python examples/quickstart.py --out pictures
 
-It prints what it measures, writes the pictures, and exits with an error if a measurement is off.
+It writes the pictures, and exits with an error if a measurement is off.
 """
 
 import argparse

@@ -6,7 +6,6 @@ only a call can show, the values of the times above all; `validate` at shapes an
 each compilation; `outputs` at what a field and a step return, when they are traced.
 """
 
-import functools
 import weakref
 from inspect import isfunction
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from flowjax._numerics import widest
 from flowjax._types import Domain
 from flowjax.solver.compiled import Number, is_array
 from flowjax.solver.sde import SDE
-from flowjax.solver.stepper import Stepper, fact, needs_noise
+from flowjax.solver.stepper import Stepper, behind_partial, fact, needs_noise
 
 
 class Problem(NamedTuple):
@@ -45,6 +44,8 @@ def admit(problem: Problem) -> Problem:
         ts = _check.as_times(ts)
     check_pair(field, step)
     check_times(ts, field, step, drawn=key is not None)
+    if args is not None and not is_array(args):
+        _refuse_options(args)
     return Problem(field, traced(x0), ts, traced(args), step, key, increments, adjoint)
 
 
@@ -52,7 +53,6 @@ def traced(tree: Any) -> Any:
     """`tree` with every Python float traced, so that a new value of it compiles nothing."""
     if tree is None or is_array(tree):
         return tree
-    _refuse_options(tree)
     return jax.tree.map(
         lambda leaf: Number(leaf) if isinstance(leaf, (float, np.number)) else leaf, tree
     )
@@ -153,9 +153,7 @@ def described(field: Any) -> str:
 
 def name_of(step: Any) -> str:
     """A step's or field's name."""
-    function = step.step if isinstance(step, Stepper) else step
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = behind_partial(step.step if isinstance(step, Stepper) else step)
     return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")
 
 
@@ -273,7 +271,7 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
     sde, step = isinstance(problem.field, SDE), problem.step
     fields = problem.field._asdict() if sde else {"field": problem.field}
     for name, field in fields.items():
-        as_callable(field, name)
+        _refuse_no_function(field, name)
     x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
     ts = as_precise(ts, x0)
     noisy = needs_noise(step, sde)
@@ -321,8 +319,8 @@ def _check_noise(noisy: bool, sde: bool, problem: Problem) -> None:
         _check.single_key(key)
 
 
-def as_callable(field: Any, name: str) -> Any:
-    """The field itself, refused unless it is a function."""
+def _refuse_no_function(field: Any, name: str) -> None:
+    """Refuses a field that cannot be called as one."""
     if isinstance(field, (tuple, list)):
         raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
-    return _check.function(field, name, "(t, x, args) -> dx")
+    _check.function(field, name, "(t, x, args) -> dx")

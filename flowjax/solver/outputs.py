@@ -10,7 +10,6 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import State
-from flowjax.solver.door import as_callable
 from flowjax.solver.sde import SDE
 
 
@@ -21,7 +20,7 @@ def checked(field: Any, like: State) -> Any:
     """
     if isinstance(field, SDE):
         drift, diffusion = _checked(field.drift, like, "drift"), field.diffusion
-        return SDE(drift, _Checked(as_callable(diffusion, "diffusion"), like, "diffusion"))
+        return SDE(drift, _Checked(diffusion, like, "diffusion"))
     return _checked(field, like, "field")
 
 
@@ -29,7 +28,7 @@ def _checked(field: Any, like: State, name: str) -> Any:
     # What is made of a model looks at its own output.
     if hasattr(type(field), "with_model"):
         return field.with_model(_Checked(field.model, like, "model"))
-    return _Checked(as_callable(field, name), like, name)
+    return _Checked(field, like, name)
 
 
 class _Checked(eqx.Module):

@@ -109,15 +109,20 @@ def concrete(compute: Callable[[], Any]) -> Any:
 
 
 def remembered(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which keeps its last 128 results for arguments that can be hashed."""
+    """The function, which keeps its last 128 results for floats and words.
+
+    Arguments may be pytrees of them. Other leaves, such as arrays and functions, may hold what is
+    traced.
+    """
     cached = functools.lru_cache(maxsize=128)(compute)
 
     def call(*arguments: Any) -> Any:
+        plain = all(isinstance(leaf, (float, str)) for leaf in jax.tree.leaves(arguments))
         try:
             hash(arguments)
         except TypeError:
-            return compute(*arguments)
-        return cached(*arguments)
+            plain = False
+        return (cached if plain else compute)(*arguments)
 
     return call
 
@@ -141,9 +146,9 @@ def as_times(ts: Any) -> Array:
             return jnp.asarray(ts)
         except (TypeError, ValueError) as error:
             raise TypeError(f"ts must be a grid of times, got {ts!r}.") from error
-    # Not jnp.asarray, which compiles a program here, under `jit`.
     if ts.dtype.kind not in "biufc":
         raise TypeError(f"ts must be a grid of times, got {ts!r}.")
+    # Not jnp.asarray, which compiles a program here, under `jit`.
     with jax.ensure_compile_time_eval():
         array = jax.device_put(ts)
     if np.any((np.diff(ts) != 0) & (np.diff(np.asarray(array)) == 0)):

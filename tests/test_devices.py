@@ -97,14 +97,11 @@ def normal_log_prob(x):
 
 def check_likelihoods():
     ts = fj.uniform_grid(4)
-    hutchinson = {"divergence": fj.Hutchinson(KEY), "step": fj.heun}
 
-    def densities(x, _, rate):
-        yield fj.log_likelihood(x, drift, normal_log_prob, ts, args=rate, step=fj.heun)
-        yield fj.log_likelihood(x, drift, normal_log_prob, ts, args=rate, **hutchinson)
-        yield fj.euler_log_likelihood(x, drift, normal_log_prob, ts, args=rate)
+    def density(x, _, rate):
+        return fj.log_likelihood(x, drift, normal_log_prob, ts, args=rate, step=fj.heun)
 
-    check_on_meshes_and_in_shard_map(lambda x, _, rate: [*densities(x, _, rate)])
+    check_on_meshes_and_in_shard_map(density)
 
 
 def check_samples_that_interact():
@@ -149,6 +146,9 @@ def check_samples():
         for name in expected:
             np.testing.assert_array_equal(got[name], expected[name], err_msg=f"{sharding}, {how}")
             assert got[name].sharding.is_equivalent_to(sharding, got[name].ndim)
+            shards = got[name].addressable_shards
+            assert {shard.device for shard in shards} == set(jax.devices())
+            assert all(len(shard.data) == 6 for shard in shards)
 
     expected = drawn()
     for name, mesh, context in meshes():
@@ -163,12 +163,17 @@ def check_samples():
                     check(sharding, batch_size=8, **how)
         check(shardings[0], batch_size=20)  # which the devices divide, but not the chunks
     pairs = lambda key: jax.random.normal(key, (2,))  # noqa: E731
-    got = [
-        fj.sample(KEY, sde, pairs, ts, 24, sharding=sharding)
-        for sharding in (None, NamedSharding(two, PartitionSpec("a", "b")))
+    by_two = NamedSharding(two, PartitionSpec("a", "b"))
+    for size in (24, 8):
+        got = fj.sample(KEY, sde, pairs, ts, 24, sharding=by_two, batch_size=size)
+        np.testing.assert_array_equal(got, fj.sample(KEY, sde, pairs, ts, 24))
+        assert got.sharding.is_equivalent_to(by_two, 2)
+        assert got.addressable_shards[0].data.shape == (12, 1)
+    by_args = [
+        fj.sample(KEY, SDE, pairs, ts, 8, args=RATE, sharding=sharding)
+        for sharding in (None, by_two, shardings[0])
     ]
-    np.testing.assert_array_equal(*got)
-    assert got[1].addressable_shards[0].data.shape == (12, 1)
+    check_close(by_args[1:], [by_args[0]] * 2, "args")
     for how in ({"num": 22}, {"batch_size": 6}):
         with pytest.raises(ValueError, match="must divide evenly over the devices"):
             drawn(sharding=shardings[0], **how)

@@ -198,9 +198,7 @@ def missing_at(t: float, schedule: Any, source: str, target: str) -> str:
     """Why the target is not determined at an end, t = 0 or 1; empty if it is, or one is traced."""
     if source == target:
         return ""
-    schedule = jax.tree.map(_plain, schedule)
-    plain = all(isinstance(leaf, float) for leaf in jax.tree.leaves(schedule))
-    return (_remembered if plain else _what_is_missing)(t, schedule, source, target)
+    return _what_is_missing(t, jax.tree.map(_plain, schedule), source, target)
 
 
 def _plain(leaf: Any) -> Any:
@@ -209,6 +207,8 @@ def _plain(leaf: Any) -> Any:
     return float(leaf) if is_array and not isinstance(leaf, Tracer) and leaf.shape == () else leaf
 
 
+# A solve of few steps takes less time than to look at a schedule at one time.
+@_check.remembered
 def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
     # As arguments, so that other numbers compile nothing.
     schedule = jax.tree.map(
@@ -235,10 +235,6 @@ def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
     else:
         where = "alpha = alpha' = 0" if source == "velocity" else "alpha = 0"
     return f"a model of the {source} does not determine the {target} at t = {t:g}, where {where}"
-
-
-# A solve of few steps takes less time than to look at a schedule at one time.
-_remembered = _check.remembered(_what_is_missing)
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """The sampler of EDM: Heun's method in the noise level, and its stochastic variant."""
 
 import math
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -76,7 +77,7 @@ def edm_heun(
         models", 2022, arXiv 2206.00364, Algorithms 1 (churn = 0) and 2.
     """
     churn, s_noise = _not_negative(churn, "churn"), _not_negative(s_noise, "s_noise")
-    s_tmin, s_tmax = _not_negative(s_tmin, "s_tmin"), _not_negative(s_tmax, "s_tmax")
+    s_tmin, s_tmax = _not_negative(s_tmin, "s_tmin"), _not_negative(s_tmax, "s_tmax", math.inf)
     if s_tmin > s_tmax:
         raise ValueError(f"s_tmin must not be above s_tmax, got {s_tmin} and {s_tmax}.")
     if churn == 0:
@@ -138,8 +139,8 @@ class _ChurnedEDMHeun(eqx.Module):
         return _edm_heun(field, t_hat, t1, x_hat, args)
 
 
-def _not_negative(value: Any, name: str) -> float:
+def _not_negative(value: Any, name: str, most: float = sys.float_info.max) -> float:
     number = static_number(value, name)
-    if not number >= 0 or (number == math.inf and name != "s_tmax"):
+    if not 0 <= number <= most:
         raise ValueError(f"{name} must be finite and not negative, got {number}.")
     return number

@@ -12,6 +12,7 @@ from jax import Array
 
 from flowjax import _check
 from flowjax._check import scalar_time
+from flowjax._numerics import inside
 from flowjax.schedules.schedule import ExactEnds, defines, product, vanishing
 
 
@@ -47,7 +48,7 @@ def path_at(schedule: Any, t: Any, dtype: Any) -> PathPoint:
     if defines(schedule, "variance") or defines(schedule, "half_variance_rate"):
         half_variance_rate = schedule.half_variance_rate(t)
     values = (alpha, sigma, variance, alpha_rate, sigma_rate, half_variance_rate)
-    beyond = jnp.where((t < 0) | (t > 1), jnp.nan, jnp.zeros_like(t)).astype(dtype)
+    beyond = (0 * inside(t)).astype(dtype)
     return PathPoint(*(jnp.asarray(value).astype(dtype) + beyond for value in values))
 
 

@@ -251,11 +251,12 @@ class ExactEnds(Schedule):
 def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
     """The schedule itself, refused unless it is one."""
     if isinstance(schedule, Schedule):
-        first, middle, last = _ratios_seen(schedule)
-        if not first <= middle <= last > first:
+        # Those of flowjax do.
+        seen = None if isinstance(schedule, ExactEnds) else _ratios(schedule)
+        if seen is not None and not seen[0] <= seen[1] <= seen[2] > seen[0]:
             raise ValueError(
                 f"{name} must go from noise at t = 0 to data at t = 1, and log_snr must increase, "
-                f"got {first}, {middle} and {last} at t = 0, 1/2 and 1."
+                f"got {seen[0]}, {seen[1]} and {seen[2]} at t = 0, 1/2 and 1."
             )
         return schedule
     came = f"{schedule!r}, of the type {type(schedule).__name__}"
@@ -268,22 +269,15 @@ def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
     )
 
 
-def _ratios_seen(schedule: Schedule) -> tuple[float, ...]:
-    """The log signal-to-noise ratio at three times, where it can be and need be looked at."""
-    leaves = jax.tree.leaves(schedule)
-    if isinstance(schedule, ExactEnds) or any(isinstance(leaf, Tracer) for leaf in leaves):
-        return 0.0, 1.0, 2.0
-    plain = all(isinstance(leaf, float) for leaf in leaves)
-    return (_remembered if plain else _ratios)(schedule)
-
-
-def _ratios(schedule: Schedule) -> tuple[float, ...]:
+@_check.remembered
+def _ratios(schedule: Schedule) -> tuple[float, ...] | None:
+    """The log signal-to-noise ratio at t = 0, 1/2 and 1; None if the schedule is traced."""
+    # Not computed, in a trace, only to be thrown away.
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(schedule)):
+        return None
     times = (0.0, 0.5, 1.0)
     seen = _check.concrete(lambda: [schedule.log_snr(jnp.full((), t, float)) for t in times])
-    return (0.0, 1.0, 2.0) if seen is None else tuple(map(float, seen))
-
-
-_remembered = _check.remembered(_ratios)
+    return None if seen is None else tuple(map(float, seen))
 
 
 @jax.custom_jvp

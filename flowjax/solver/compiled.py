@@ -59,16 +59,12 @@ def prepared(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..
     programs = _PROGRAMS
     for leaf in leaves:
         kind = type(leaf)
-        if kind in _ARRAYS or is_array(leaf):
+        if kind is Number or is_array(leaf):
             if kind is np.ndarray and leaf.dtype.kind in "OSUMm":
                 raise TypeError(
                     f"arrays among the arguments must hold numbers, got dtype {leaf.dtype}."
                 )
-            arrays.append(leaf)
-            others.append(None)
-            continue
-        if kind is Number:
-            arrays.append(leaf.value)
+            arrays.append(leaf.value if kind is Number else leaf)
             others.append(None)
             continue
         # A bound method is made anew at each access; what lives is its object.

@@ -188,8 +188,9 @@ def described(field: Any) -> str:
 def validate(problem: Problem) -> tuple[Problem, bool]:
     """The problem with its state and times as arrays, and whether its step takes noise."""
     sde, step = isinstance(problem.field, SDE), problem.step
-    for name in ("drift", "diffusion") if sde else ("field",):
-        as_callable(getattr(problem.field, name) if sde else problem.field, name)
+    fields = {"drift": problem.field.drift, "diffusion": problem.field.diffusion} if sde else {}
+    for name, field in fields.items() or (("field", problem.field),):
+        _refuse_no_function(field, name)
     x0, ts = _check.state(problem.x0), _check.time_grid(problem.ts)
     ts = as_precise(ts, x0)
     noisy = needs_noise(step, sde)
@@ -243,8 +244,8 @@ def _of(problem: Problem) -> str:
     return "the state" if getattr(problem.field, "noise", None) is None else "the noise"
 
 
-def as_callable(field: Any, name: str) -> Any:
-    """The field itself, refused unless it is a function."""
+def _refuse_no_function(field: Any, name: str) -> None:
+    """Refuses a field that cannot be called as one."""
     if isinstance(field, (tuple, list)):
         raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
-    return _check.function(field, name, "(t, x, args) -> dx")
+    _check.function(field, name, "(t, x, args) -> dx")

@@ -12,7 +12,6 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import State
-from flowjax.solver.door import as_callable
 from flowjax.solver.sde import SDE
 
 
@@ -31,7 +30,7 @@ def _checked(field: Any, like: State, name: str) -> Any:
     # What is made of a model looks at its own output.
     if hasattr(type(field), "with_model"):
         return field.with_model(_Checked(field.model, like, "model"))
-    return _Checked(as_callable(field, name), like, name)
+    return _Checked(field, like, name)
 
 
 class _Checked(eqx.Module):

@@ -62,9 +62,14 @@ _NOT_SAID = {"symmetric": False, "calls_end": False, "one_way": False, "reads": 
 
 def fact(step: Any, name: str) -> Any:
     """A fact about a step, or what holds for one that does not say."""
+    return getattr(behind_partial(step), name, _NOT_SAID[name])
+
+
+def behind_partial(step: Any) -> Any:
+    """The function of which some arguments were given by `functools.partial`."""
     while type(step) is functools.partial:
         step = step.func
-    return getattr(step, name, _NOT_SAID[name])
+    return step
 
 
 def facts(**said: Any) -> Callable[[Any], Any]:
@@ -101,7 +106,5 @@ def needs_noise(step: Any, sde: bool) -> bool:
 
 def name_of(step: Any) -> str:
     """A step's or field's name."""
-    function = step.step if isinstance(step, Stepper) else step
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = behind_partial(step.step if isinstance(step, Stepper) else step)
     return (getattr(function, "__name__", None) or type(function).__name__).lstrip("_")

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from flowjax import _check
+from flowjax._check import scalar_time
 from flowjax.targets._arrays import map_state
 
 
@@ -72,7 +72,5 @@ def linear_flow(t: ArrayLike, x0: Any, theta: Any) -> Any:
         Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
         6.S184), 2025, arXiv 2506.02070, section 2.1.
     """
-    t = jnp.asarray(_check.real(t, "t"))
-    if t.ndim != 0:
-        raise ValueError(f"t must be a scalar, got shape {t.shape}; use jax.vmap over many times.")
+    t = scalar_time(t)
     return map_state(lambda leaf, theta, t: leaf * jnp.exp(-theta * t), x0, "x0", theta=theta, t=t)

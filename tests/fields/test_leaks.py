@@ -241,8 +241,10 @@ def test_times_that_leave_the_schedule_are_refused(name, times):
         lambda: jax.jit(lambda x: fj.solve(field, x, ts, NULL, key=key))(X0),
         lambda: fj.sample(KEY, field, lambda key: X0, ts, 2, args=NULL),
     ]
+    known = np.all(np.isfinite(times))
+    words = r"ts must lie within \[0, 1\], the times" if known else "ts must be finite, got"
     for call in calls:
-        with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\], the times|be finite"):
+        with pytest.raises(ValueError, match=words):
             call()
 
 

@@ -173,12 +173,14 @@ def test_a_key_is_asked_for_where_there_is_noise_and_refused_where_there_is_none
 @pytest.mark.parametrize("ts", [[0.0, 0.5, 1.1], [-0.1, 1.0], [0.0, np.nan]])
 def test_times_outside_the_schedule_are_refused(step, ts):
     ts = np.array(ts)
+    known = np.all(np.isfinite(ts))
+    words = r"ts must lie within \[0, 1\]" if known else "ts must be finite, got"
     for call in (
         lambda: fj.solve(FIELD, X0, ts, step=step),
         lambda: fj.trajectory(FIELD, X0, jnp.asarray(ts), step=step),
         lambda: fj.sample(jax.random.key(0), FIELD, init, ts, 2, step=step),
     ):
-        with pytest.raises(ValueError, match=r"ts must lie within \[0, 1\]|be finite"):
+        with pytest.raises(ValueError, match=words):
             call()
 
 

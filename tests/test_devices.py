@@ -1,4 +1,4 @@
-"""Everything on four devices is what it is on one: on meshes, automatic and explicit, in shard_map.
+"""Everything on eight devices is what it is on one: on meshes, automatic and explicit, in shard_map.
 
 JAX makes its devices when it starts, so the checks run in a process of their own, which this file
 is the program of too.
@@ -31,10 +31,10 @@ BATCH = PartitionSpec("samples")
 def meshes():
     """Name, mesh, and the context of it: a mesh in a list and in two axes, of both kinds."""
     devices = np.array(jax.devices())
-    assert len(devices) == 4
+    assert len(devices) == 8
     yield "automatic", Mesh(devices, ("samples",)), contextlib.nullcontext()
     if NEW:
-        explicit = jax.make_mesh((4,), ("samples",), (jax.sharding.AxisType.Explicit,))
+        explicit = jax.make_mesh((8,), ("samples",), (jax.sharding.AxisType.Explicit,))
         yield "explicit", explicit, jax.set_mesh(explicit)
 
 
@@ -148,12 +148,12 @@ def check_samples():
             assert got[name].sharding.is_equivalent_to(sharding, got[name].ndim)
             shards = got[name].addressable_shards
             assert {shard.device for shard in shards} == set(jax.devices())
-            assert all(len(shard.data) == 6 for shard in shards)
+            assert all(len(shard.data) == 3 for shard in shards)
 
     expected = drawn()
     for name, mesh, context in meshes():
         shardings = [NamedSharding(mesh, BATCH)]
-        two = Mesh(np.array(jax.devices()).reshape(2, 2), ("a", "b"))
+        two = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
         if name == "automatic":
             shardings += [NamedSharding(two, PartitionSpec(("a", "b")))]
         for sharding in shardings:
@@ -161,19 +161,30 @@ def check_samples():
             with context if sharding.mesh is mesh else contextlib.nullcontext():
                 for how in ({}, {"progress": True}):
                     check(sharding, batch_size=8, **how)
-        check(shardings[0], batch_size=20)  # which the devices divide, but not the chunks
+        check(shardings[0], batch_size=16)  # which the devices divide, but not the chunks
     pairs = lambda key: jax.random.normal(key, (2,))  # noqa: E731
     by_two = NamedSharding(two, PartitionSpec("a", "b"))
     for size in (24, 8):
         got = fj.sample(KEY, sde, pairs, ts, 24, sharding=by_two, batch_size=size)
         np.testing.assert_array_equal(got, fj.sample(KEY, sde, pairs, ts, 24))
         assert got.sharding.is_equivalent_to(by_two, 2)
-        assert got.addressable_shards[0].data.shape == (12, 1)
+        assert got.addressable_shards[0].data.shape == (6, 1)
     by_args = [
         fj.sample(KEY, SDE, pairs, ts, 8, args=RATE, sharding=sharding)
         for sharding in (None, by_two, shardings[0])
     ]
     check_close(by_args[1:], [by_args[0]] * 2, "args")
+    rates = jnp.linspace(0.1, 1.0, 16)
+    by_each = [
+        fj.sample(KEY, SDE, pairs, ts, 16, args=rates, args_axes=0, sharding=sharding, **how)
+        for sharding in (None, by_two, shardings[0])
+        for how in ({}, {"batch_size": 8})
+    ]
+    keys = [jax.random.split(jax.random.fold_in(KEY, i)) for i in range(16)]
+    alone = jnp.stack(
+        [fj.solve(SDE, pairs(k[0]), ts, r, key=k[1]) for k, r in zip(keys, rates, strict=True)]
+    )
+    check_close(by_each, [alone] * 6, "args of each sample")
     for how in ({"num": 22}, {"batch_size": 6}):
         with pytest.raises(ValueError, match="must divide evenly over the devices"):
             drawn(sharding=shardings[0], **how)
@@ -209,7 +220,7 @@ CHECKS = {
 @pytest.fixture(scope="module")
 def reports():
     """What the program says of each check: nothing, or how it failed."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     environment = os.environ | {"XLA_FLAGS": flags}
     command = [sys.executable, __file__]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -219,7 +230,7 @@ def reports():
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_four_devices_do_what_one_does(name, reports):
+def test_eight_devices_do_what_one_does(name, reports):
     assert reports[name] == ""
 
 

@@ -87,7 +87,7 @@ class Steps(NamedTuple):
 
         def moving(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
             result = body(carry, xs)
-            bar.moved(xs[0].step_index)
+            bar.moved(xs[0])
             return result
 
         return moving

@@ -20,7 +20,7 @@ from flowjax.solver.door import Problem, admit, traced, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
 from flowjax.solver.outputs import as_memory, checked
-from flowjax.solver.progress import Bar, opened
+from flowjax.solver.progress import opened
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
 
@@ -273,10 +273,6 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     step_index: Any = None
     if key is not None or problem.progress:
         step_index = step_numbers(first, n)
-    bar = None
-    if problem.progress:
-        step_index = step_index + opened(n)
-        bar = Bar(n, step_index[0])
     intervals = Intervals(
         step_index, starts, ends, problem.increments, None, from_even=first is None or first.even
     )
@@ -290,6 +286,9 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     elif every is not None:
         _check.at_most(every, n, "every", "the number of steps")
         intervals = intervals.between(0, n // every * every)
+    bar = None
+    if problem.progress:
+        bar, intervals = opened(intervals)
 
     path = None if key is None else path_key(key)
     field, noise = checked(problem.field, x0), noise_like(problem.field, x0)

@@ -65,7 +65,8 @@ def gradient(problem: Problem) -> dict[str, Callable]:
 
 def sde(problem: Problem) -> dict[str, Callable]:
     """SDE solves that draw their own noise, from one key or, if the problem says so, from many."""
-    return {name: _over_keys(solve, problem) for name, solve in _SDE.items()}
+    solvers = _SDE if problem.matrix is None else _ANY_NOISE
+    return {name: _over_keys(solve, problem) for name, solve in solvers.items()}
 
 
 def sde_gradient(problem: Problem) -> dict[str, Callable]:
@@ -158,15 +159,16 @@ def _over_keys(solve: Callable, problem: Problem, x0_axis: int | None = None) ->
 
 
 def _euler_maruyama(problem: Problem, x: Any, args: Any, t0: Any, t1: Any, z: Any) -> Any:
-    h = t1 - t0
-    return x + h * problem.field(t0, x, args) + SIGMA * (jnp.sqrt(h) * z)
+    h, dw = t1 - t0, jnp.sqrt(t1 - t0) * z
+    by_noise = SIGMA * dw if problem.matrix is None else problem.matrix @ dw
+    return x + h * problem.field(t0, x, args) + by_noise
 
 
 def _scan_split(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
     def step(carry: Any, interval: Any) -> Any:
         x, key = carry
         key, now = jax.random.split(key)
-        z = jax.random.normal(now, x.shape)
+        z = jax.random.normal(now, problem.motions)
         return (_euler_maruyama(problem, x, args, *interval, z), key), None
 
     return jax.lax.scan(step, (x0, key), (problem.ts[:-1], problem.ts[1:]))[0][0]
@@ -175,7 +177,8 @@ def _scan_split(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
 def _scan_keys_first(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
     def step(x: Any, slot: Any) -> Any:
         t0, t1, key = slot
-        return _euler_maruyama(problem, x, args, t0, t1, jax.random.normal(key, x.shape)), None
+        z = jax.random.normal(key, problem.motions)
+        return _euler_maruyama(problem, x, args, t0, t1, z), None
 
     keys = jax.random.split(key, problem.steps)
     return jax.lax.scan(step, x0, (problem.ts[:-1], problem.ts[1:], keys))[0]
@@ -184,7 +187,7 @@ def _scan_keys_first(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
 def _scan_fold_in(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
     def step(x: Any, slot: Any) -> Any:
         t0, t1, i = slot
-        z = jax.random.normal(jax.random.fold_in(key, i), x.shape)
+        z = jax.random.normal(jax.random.fold_in(key, i), problem.motions)
         return _euler_maruyama(problem, x, args, t0, t1, z), None
 
     return jax.lax.scan(step, x0, (problem.ts[:-1], problem.ts[1:], jnp.arange(problem.steps)))[0]
@@ -194,27 +197,32 @@ def _scan_drawn_first(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
     def step(x: Any, slot: Any) -> Any:
         return _euler_maruyama(problem, x, args, *slot), None
 
-    z = jax.random.normal(key, (problem.steps, *x0.shape))
+    z = jax.random.normal(key, (problem.steps, *problem.motions))
     return jax.lax.scan(step, x0, (problem.ts[:-1], problem.ts[1:], z))[0]
 
 
 def _flowjax_sde(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
     equation = fj.SDE(problem.field, lambda t, x, args: SIGMA)
+    if problem.matrix is not None:
+        diffusion = lambda t, x, args: jnp.asarray(problem.matrix)  # noqa: E731
+        equation = fj.SDE(problem.field, diffusion, noise=problem.motions)
     return fj.solve(equation, x0, problem.ts, args, key=key)
 
 
 def _diffrax_tree(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
     tolerance = 1 / (2 * problem.steps)
-    path = diffrax.VirtualBrownianTree(0.0, 1.0, tolerance, x0.shape, key)
+    path = diffrax.VirtualBrownianTree(0.0, 1.0, tolerance, problem.motions, key)
     return _diffrax_sde(problem, path, x0, args)
 
 
 def _diffrax_unsafe(problem: Problem, key: Any, x0: Any, args: Any) -> Any:
-    return _diffrax_sde(problem, diffrax.UnsafeBrownianPath(x0.shape, key), x0, args)
+    return _diffrax_sde(problem, diffrax.UnsafeBrownianPath(problem.motions, key), x0, args)
 
 
 def _diffrax_sde(problem: Problem, path: Any, x0: Any, args: Any) -> Any:
     def diffusion(t: Any, x: Any, args: Any) -> Any:
+        if problem.matrix is not None:
+            return lineax.MatrixLinearOperator(jnp.asarray(problem.matrix))
         return lineax.DiagonalLinearOperator(jnp.full_like(x, SIGMA))
 
     drift = diffrax.ODETerm(problem.field)
@@ -244,3 +252,6 @@ _SDE = {
     "diffrax unsafe": _diffrax_unsafe,
     **({} if tinydiffeq is None else {"tinydiffeq": _tinydiffeq_sde}),
 }
+
+# tinydiffeq's noise is elementwise.
+_ANY_NOISE = {name: solve for name, solve in _SDE.items() if name != "tinydiffeq"}

@@ -18,6 +18,8 @@ SIGMA = 0.5
 
 # Shape of the state and number of steps; in the vmapped cases, how many keys.
 NOISE_SHAPES = (((1,), 1000), ((2,), 1000), ((64, 2), 1000), ((4096, 2), 1000), ((64, 3072), 100))
+# Elements of a state, motions that drive it through a matrix, steps, and keys.
+MATRICES = ((2, 8, 1000, 4096), (64, 64, 1000, 64), (512, 512, 200, None))
 KEYS = {(1,): 4096, (2,): 4096, (64, 2): 64, (4096, 2): 2, (64, 3072): 2}
 
 
@@ -32,6 +34,7 @@ class Problem(NamedTuple):
         steps: how many steps.
         flops: the arithmetic of one field call and one step.
         keys: how many samples, each with a key of its own, or None for a single key (SDEs only).
+        matrix: the diffusion, of an SDE whose noise is not that of each element.
     """
 
     name: str
@@ -41,6 +44,12 @@ class Problem(NamedTuple):
     steps: int
     flops: int
     keys: int | None = None
+    matrix: np.ndarray | None = None
+
+    @property
+    def motions(self) -> tuple[int, ...]:
+        """The shape of the noise: the state's, where it multiplies elementwise."""
+        return self.x0.shape if self.matrix is None else self.matrix.shape[1:]
 
     @property
     def field(self) -> Callable:
@@ -104,6 +113,20 @@ def noise_problems(vmapped: bool) -> list[Problem]:
         keys = KEYS[shape] if vmapped else None
         name = _name(f"{keys} keys" if vmapped else "one key", shape, steps)
         problems.append(linear(shape, steps, keys)._replace(name=name))
+    return problems
+
+
+def matrix_problems() -> list[Problem]:
+    """The same, driven by a matrix of orthogonal rows: the moments are those of SIGMA."""
+    problems = []
+    for elements, motions, steps, keys in MATRICES:
+        square = np.random.default_rng(SEED).standard_normal((motions, motions))
+        rows = np.float32(SIGMA * np.linalg.qr(square)[0][:elements])
+        samples = "one key" if keys is None else f"{keys} keys"
+        name = f"matrix {rows.shape}, {samples}, n={steps}"
+        problem = linear((elements,), steps, keys)
+        flops = problem.flops + 2 * rows.size
+        problems.append(problem._replace(name=name, matrix=rows, flops=flops))
     return problems
 
 

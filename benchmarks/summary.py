@@ -22,6 +22,8 @@ from benchmarks.targets import (
     DRAWN_FIRST,
     FLOOR,
     LARGE,
+    MATRIX_OF_MANY,
+    MATRIX_OF_ONE,
     PEERS,
     SCAN,
     SMALL,
@@ -50,6 +52,9 @@ _CASES = {
     **dict.fromkeys(LARGE, "states from (64, 2) up"),
     **dict.fromkeys(SMALL, "(1) and (2)"),
     "*4096 over*": "",
+    "*key* (*": "",
+    MATRIX_OF_ONE: "a matrix of 512 x 512",
+    MATRIX_OF_MANY: "a matrix of 2 x 8 and of 64 x 64, many keys",
     "*keys (1)*": "keys (1)",
     "*keys (2)*": "keys (2)",
 }

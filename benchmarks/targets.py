@@ -53,6 +53,7 @@ SPLIT = ("scan split",)
 DRAWN_FIRST = ("scan drawn first",)
 LARGE = ("*(64, 2)*", "*(4096, 2)*", "*(64, 3072)*")
 SMALL = ("*(1)*", "*(2)*")
+MATRIX_OF_ONE, MATRIX_OF_MANY = "matrix*one key*", "matrix*keys*"
 
 TARGETS = (
     Target("forward", "*", "time", SCAN, 1.05),
@@ -69,7 +70,10 @@ TARGETS = (
         Target("noise", f"*keys {shape}*", "temporary bytes", DRAWN_FIRST, 1 / 2)
         for shape in ("(1)", "(2)")
     ),
-    Target("noise", "*", "time", ("diffrax tree",), 1 / 20),
+    Target("noise", "*key* (*", "time", ("diffrax tree",), 1 / 20),
+    # Noise by a matrix: as the scan where the products rule, a third where the noise does.
+    Target("noise", MATRIX_OF_ONE, "time", IDIOMS, 1.05),
+    Target("noise", MATRIX_OF_MANY, "time", IDIOMS, 1 / 3),
     Target("gradient", "MLP*(4096, 2)*", "time", SCAN, 0.6),
     Target("gradient", "MLP*(4096, 2)*", "time", DIFFRAX, 0.75),
     Target("gradient", "MLP*(4096, 2)*", "temporary bytes", SCAN, 1 / 40),

@@ -71,7 +71,7 @@ def gradient(problem: Problem) -> dict[str, Callable[[], Any]]:
 
 def sde(problem: Problem) -> dict[str, Callable[[int], Any]]:
     """SDE solves; run i draws its noise from seed i, for all samples of a batch together."""
-    if torchsde is None:
+    if torchsde is None or problem.matrix is not None:
         return {}
     x0, theta = _tensors(problem, differentiable=False)
     start = x0.expand(problem.keys or 1, *x0.shape).reshape(-1, x0.shape[-1]).contiguous()

@@ -1,4 +1,4 @@
-"""Everything on eight devices is what it is on one: on meshes, automatic and explicit, in shard_map.
+"""Eight devices do what one does: on meshes, automatic and explicit, and in shard_map.
 
 JAX makes its devices when it starts, so the checks run in a process of their own, which this file
 is the program of too.

@@ -30,10 +30,14 @@ _GRADIENTS = ((2,), (64, 2))
 
 def cases() -> list[Case]:
     """The cases of this row."""
-    forward = [p for vmapped in (False, True) for p in problems.noise_problems(vmapped)]
-    backward = [problem for problem in forward if problem.x0.shape in _GRADIENTS]
+    elementwise = [p for vmapped in (False, True) for p in problems.noise_problems(vmapped)]
+    forward = [*elementwise, *problems.matrix_problems()]
+    backward = [problem for problem in elementwise if problem.x0.shape in _GRADIENTS]
     return [
-        *(Case("noise", problem.name, partial(_measure, problem)) for problem in forward),
+        *(
+            Case("noise", problem.name, partial(_measure, problem))
+            for problem in [*forward, *matrices]
+        ),
         *(Case("noise", problem.name, partial(_gradient, problem)) for problem in backward),
     ]
 

@@ -1,7 +1,7 @@
 """A bar of the steps that a solve has taken, moved from inside the compiled loop.
 
 A callback opens it, and the numbers of the steps depend on what that returns, so that no step comes
-before; other callbacks, some hundred in all, move it. What the backward pass computes again moves
+before; other callbacks move it. What the backward pass computes again moves
 nothing: the bar has been closed by the last step.
 """
 
@@ -29,8 +29,8 @@ class Bar(NamedTuple):
     def moved(self, step: Intervals) -> None:
         """Moves the bar behind a step, now and then."""
         done = step.step_index - self.first + jnp.uint32(1)
-        # A move takes some 0.1 ms: 20 in a solve of 1000 steps, 200 in a long one.
-        apart = max(self.total // min(max(self.total // 50, 20), 200), 1)
+        # A move takes some 0.2 ms: 10 in a solve of 1000 steps, 200 in a long one.
+        apart = max(self.total // min(max(self.total // 100, 10), 200), 1)
         shows = (done % jnp.uint32(apart) == 0) | (done == jnp.uint32(self.total))
         if step.taken is not None:
             shows = shows & step.taken

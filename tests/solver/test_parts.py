@@ -3,8 +3,6 @@
 Random checks are at five standard errors on each number: a false alarm in 1.7 million.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -34,10 +34,7 @@ def cases() -> list[Case]:
     forward = [*elementwise, *problems.matrix_problems()]
     backward = [problem for problem in elementwise if problem.x0.shape in _GRADIENTS]
     return [
-        *(
-            Case("noise", problem.name, partial(_measure, problem))
-            for problem in [*forward, *matrices]
-        ),
+        *(Case("noise", problem.name, partial(_measure, problem)) for problem in forward),
         *(Case("noise", problem.name, partial(_gradient, problem)) for problem in backward),
     ]
 

@@ -1,8 +1,8 @@
 """A bar of the steps that a solve has taken, moved from inside the compiled loop.
 
 A callback opens it, and the numbers of the steps depend on what that returns, so that no step comes
-before; other callbacks move it. What the backward pass computes again moves
-nothing: the bar has been closed by the last step.
+before; others move it. What the backward pass computes again moves nothing: the bar has been closed
+by the last step.
 """
 
 import dataclasses

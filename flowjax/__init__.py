@@ -8,6 +8,7 @@ from flowjax.fields import guidance
 from flowjax.fields.change_schedule import change_schedule
 from flowjax.fields.precondition import precondition
 from flowjax.fields.predictions import convert
+from flowjax.fields.two_time import two_time
 from flowjax.fields.velocity import Velocity, velocity
 from flowjax.fields.with_noise import memoryless, with_noise
 from flowjax.grids.of_schedules import karras_grid, log_snr_grid
@@ -17,6 +18,7 @@ from flowjax.samplers.adams import adams
 from flowjax.samplers.dpm_solver import dpmpp_2m, dpmpp_2m_sde
 from flowjax.samplers.edm import edm_heun
 from flowjax.samplers.first_order import ancestral, ddim, exponential_euler, stochastic_ddim
+from flowjax.samplers.flow_map import flow_map
 from flowjax.samplers.unipc import unipc
 from flowjax.sampling.views import sample, sample_pairs, sample_paths
 from flowjax.schedules.diffusions import EDM, VarianceExploding, VariancePreserving
@@ -77,6 +79,7 @@ __all__ = [
     "euler_log_likelihood",
     "euler_maruyama",
     "exponential_euler",
+    "flow_map",
     "fold",
     "gaussian_bridge",
     "grid_through",
@@ -109,6 +112,7 @@ __all__ = [
     "stochastic_heun",
     "training",
     "trajectory",
+    "two_time",
     "uniform_grid",
     "unipc",
     "velocity",

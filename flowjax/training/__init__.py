@@ -1,5 +1,10 @@
-"""The training loop."""
+"""Training: a state, the pure step that takes it on, and the loop over it."""
 
-from flowjax.training.fit import fit as fit
+from flowjax.training.loop import fit as fit
+from flowjax.training.state import Info as Info
+from flowjax.training.state import TrainState as TrainState
+from flowjax.training.state import averaged as averaged
+from flowjax.training.state import init as init
+from flowjax.training.state import step as step
 
-__all__ = ["fit"]
+__all__ = ["Info", "TrainState", "averaged", "fit", "init", "step"]

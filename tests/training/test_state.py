@@ -1,0 +1,209 @@
+"""Training that goes on: states, averages, what is trained, sources of batches, extra arguments."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flowjax import training
+
+KEY = jax.random.key(4)
+X = np.linspace(-1, 1, 20, dtype=np.float32)
+DATA = (X, 3 * X - 1)
+MODEL = {"slope": jnp.array(0.5), "offset": jnp.array(0.0)}
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def squared_error(model, sample, key):
+    x, y = sample
+    return (model["slope"] * x + model["offset"] + 0.1 * jax.random.normal(key) - y) ** 2
+
+
+ADAM = optax.adam(0.05)
+
+
+def fit(steps, data=DATA, model=MODEL, loss=squared_error, key=KEY, **how):
+    settings = {"optimizer": ADAM, "steps": steps, "batch_size": 6} | how
+    return training.fit(model, loss, data, key, **settings)
+
+
+def equal(one, other):
+    jax.tree.map(
+        np.testing.assert_array_equal, *(eqx.filter(s, eqx.is_array) for s in (one, other))
+    )
+
+
+@pytest.mark.parametrize("cut", [1, 7, 20])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_to_go_on_is_not_to_have_stopped_bit_for_bit(cut, ema):
+    whole, losses = fit(40, ema=ema)
+    first, early = fit(cut, ema=ema)
+    second, late = fit(40 - cut, ema=ema, state=first)
+    keyless = lambda s: (s.model, s.ema, s.optimizer_state, s.step)  # noqa: E731
+    equal(keyless(second), keyless(whole))
+    np.testing.assert_array_equal(np.concatenate([early, late]), losses)
+    assert int(second.step) == 40
+
+
+def test_long_passes_and_short_ones_visit_the_data_alike():
+    """Each pass once and in its order, also beyond what one call of the loop takes."""
+    loss = lambda model, sample, key: sample + 0 * model  # noqa: E731
+    for samples, steps in ((5, 260), (240, 490)):
+        data = jnp.arange(float(samples))
+        how = {"batch_size": 1, "optimizer": optax.sgd(0.0)}
+        seen = np.asarray(fit(steps, data, jnp.array(1.0), loss, **how)[1])
+        whole = seen[: steps // samples * samples].reshape(-1, samples)
+        np.testing.assert_array_equal(np.sort(whole, axis=1), np.tile(data, (len(whole), 1)))
+        assert not np.array_equal(whole[0], whole[1])
+
+
+def test_the_steps_of_fit_are_those_of_step():
+    """On batches of everything, but for their order: by the losses, which do not hang on it."""
+    loss = lambda model, sample, key: (model["slope"] * sample[0] - sample[1]) ** 2  # noqa: E731
+    state = training.init(MODEL, loss, KEY, optimizer=ADAM)
+    values = []
+    for _ in range(5):
+        state, info = training.step(state, DATA)
+        values.append(float(info.loss))
+    fitted, losses = fit(5, loss=loss, batch_size=20)
+    np.testing.assert_allclose(losses, values, rtol=1e-5)
+    np.testing.assert_allclose(fitted.model["slope"], state.model["slope"], rtol=1e-5)
+
+
+def test_a_step_is_pure_and_runs_under_jit_and_scan():
+    batches = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1], leaf]), DATA)
+    state = training.init(MODEL, squared_error, KEY, optimizer=ADAM, ema=0.5)
+    arrays, static = eqx.partition(state, eqx.is_array)
+
+    @jax.jit
+    def scanned(arrays):
+        def body(arrays, batch):
+            after, info = training.step(eqx.combine(arrays, static), batch)
+            return eqx.filter(after, eqx.is_array), info.loss
+
+        return jax.lax.scan(body, arrays, batches)
+
+    after, losses = scanned(arrays)
+    for i in range(3):
+        state, info = training.step(state, jax.tree.map(lambda leaf, i=i: leaf[i], batches))
+        np.testing.assert_allclose(info.loss, losses[i], rtol=1e-6)
+    np.testing.assert_allclose(after.ema["slope"], state.ema["slope"], rtol=1e-6)
+
+
+def test_the_average_is_its_closed_form():
+    decay, path = 0.8, []
+    state = training.init(MODEL, squared_error, KEY, optimizer=ADAM, ema=decay)
+    path.append(float(state.model["slope"]))
+    for _ in range(12):
+        state, _ = training.step(state, DATA)
+        path.append(float(state.model["slope"]))
+    n = len(path) - 1
+    weights = np.array([decay**n, *((1 - decay) * decay ** np.arange(n - 1, -1, -1))])
+    averaged = training.averaged(state)["slope"]
+    np.testing.assert_allclose(averaged, np.dot(weights, path), rtol=1e-5)
+    assert training.averaged(fit(1)[0])["slope"] == fit(1)[0].model["slope"]
+
+
+@pytest.mark.parametrize("trainable", [{"slope": True, "offset": False}, "function"])
+def test_only_what_is_trainable_is_trained(trainable):
+    model = {"slope": jnp.array(0.5), "offset": jnp.zeros(1)}
+    if trainable == "function":
+        trainable = lambda leaf: eqx.is_inexact_array(leaf) and leaf.ndim == 0  # noqa: E731
+    loss = lambda m, s, key: jnp.sum((m["slope"] * s[0] + m["offset"] - s[1]) ** 2)  # noqa: E731
+    state, _ = fit(10, model=model, loss=loss, trainable=trainable, ema=0.9)
+    assert state.model["slope"] != 0.5
+    assert state.model["offset"] == 0
+    assert training.averaged(state)["offset"] == 0
+
+
+def test_what_else_a_loss_gives_is_seen_by_the_callback():
+    seen = []
+
+    def loss(model, sample, key):
+        return squared_error(model, sample, key), {"x": sample[0], "slope": model["slope"]}
+
+    def note(state, info):
+        seen.append((int(state.step), float(info.aux["x"]), float(info.aux["slope"])))
+
+    how = {"loss": loss, "batch_size": 20, "callback": note, "every": 4}
+    state, _ = fit(10, **how)
+    assert [step for step, *_ in seen] == [4, 8, 10]
+    np.testing.assert_allclose([x for _, x, _ in seen], np.mean(X), atol=1e-6)
+    fit(5, state=state, **how)
+    assert [step for step, *_ in seen[3:]] == [12, 15]
+
+
+def test_batches_may_be_drawn_and_may_come_from_an_iterator():
+    draw = lambda key, i: (  # noqa: E731
+        x := jax.random.uniform(jax.random.fold_in(key, i), (6,)),
+        3 * x - 1,
+    )
+    by_function, losses = fit(30, data=draw, batch_size=None)
+    order_key = jax.random.split(KEY)[0]
+    batches = [draw(order_key, i) for i in range(30)]
+    by_iterator, same = fit(30, data=iter(batches), batch_size=None)
+    np.testing.assert_allclose(same, losses, rtol=1e-5)
+    np.testing.assert_allclose(by_iterator.model["slope"], by_function.model["slope"], rtol=1e-5)
+    # It goes on where it stands.
+    source = iter(batches)
+    first, _ = fit(12, data=source, batch_size=None)
+    second, _ = fit(18, data=source, batch_size=None, state=first)
+    equal(second.model, by_iterator.model)
+
+
+def test_a_loss_of_the_whole_batch_is_given_it_and_one_key():
+    def loss(model, batch, key):
+        x, y = batch
+        assert x.shape == (6,)
+        noise = 0.1 * jax.random.normal(key, x.shape)
+        return jnp.mean((model["slope"] * x + model["offset"] + noise - y) ** 2)
+
+    state, losses = fit(200, loss=loss, batch_loss=True)
+    assert losses[-1] < losses[0] / 10
+    np.testing.assert_allclose(state.model["slope"], 3.0, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.MultiSteps(optax.sgd(0.1), 2),
+        optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=2)),
+        optax.lbfgs(),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1)),
+    ],
+    ids=["MultiSteps", "reduce_on_plateau", "lbfgs", "chain"],
+)
+def test_any_optimizer_of_optax_will_do(optimizer):
+    loss = lambda m, s, key: (m["slope"] * s[0] + m["offset"] - s[1]) ** 2  # noqa: E731
+    state, losses = fit(60, loss=loss, batch_size=20, optimizer=optimizer)
+    assert losses[-1] < losses[0] / 5
+    again, _ = fit(30, loss=loss, batch_size=20, optimizer=optimizer)
+    again, _ = fit(30, loss=loss, batch_size=20, optimizer=optimizer, state=again)
+    equal(again.model, state.model)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ({"model": {"slope": jnp.zeros(2), "offset": jnp.zeros(())}}, ValueError, "this model"),
+        ({"optimizer": optax.sgd(0.1)}, ValueError, "this optimizer"),
+        ({"ema": 0.9}, ValueError, "this ema"),
+        ({"key": jax.random.key(5)}, ValueError, "one of this key"),
+        ({"state": MODEL}, TypeError, "state must be a TrainState"),
+        ({"batch_size": None}, ValueError, "batch_size must be given"),
+        ({"data": lambda key, i: DATA}, ValueError, "batch_size is for arrays"),
+        ({"data": iter([]), "batch_size": None}, ValueError, "ended before step"),
+        ({"data": (X, np.full_like(X, np.nan))}, ValueError, r"data\[1\] must be finite, got 20"),
+        ({"ema": 1.0, "state": None}, ValueError, "ema must be a decay from 0 to below 1"),
+        ({"trainable": lambda leaf: False, "state": None}, TypeError, "model must hold floating"),
+        ({"trainable": {"a": True}, "state": None}, TypeError, "trainable must be a function of a"),
+        ({"every": 0}, ValueError, "every"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(unchecked, how, error, words):
+    state, _ = fit(2)
+    with pytest.raises(error, match=words):
+        fit(2, **({"state": state} | how))

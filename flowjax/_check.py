@@ -46,22 +46,6 @@ def count(value: Any, limit: int, name: str, limit_name: str) -> int:
     return int(value)
 
 
-def indices(value: Any, steps: int, name: str) -> tuple[int, ...]:
-    """Indices of times of so many steps, as static ints, refused unless they increase."""
-    wanted = f"{name} must be static ints from 0 to the number of steps, {steps}, that increase"
-    if isinstance(value, Tracer) or np.ndim(value) != 1:
-        raise TypeError(f"{wanted}, got {value!r}.")
-    places = np.asarray(value)
-    if len(places) == 0:
-        raise ValueError(f"{wanted}, got none.")
-    if places.dtype.kind not in "iu":
-        raise TypeError(f"{wanted}, got {value!r}.")
-    places = places.astype(int)
-    if places[0] < 0 or places[-1] > steps or np.any(np.diff(places) <= 0):
-        raise ValueError(f"{wanted}, got {value!r}.")
-    return tuple(map(int, places))
-
-
 def is_int(value: Any) -> bool:
     """Whether a value is a static int."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -22,7 +22,18 @@ __all__ = ["Observer", "cost", "energy", "histogram", "mean", "several", "straig
 
 
 class Observer(NamedTuple):
-    """What a fold begins with, a function of x0, and how a step changes it."""
+    """What a fold begins with, a function of x0, and how a step changes it.
+
+    Args:
+        init: ``x0 -> value``.
+        update: ``(value, t0, t1, x0, x1, dw) -> value``; see `fold`.
+
+    Example:
+        >>> import flowjax as fj
+        >>> steps = fj.observers.Observer(lambda x0: 0, lambda value, *step: value + 1)
+        >>> int(fj.fold(fj.linear_field, 1.0, fj.uniform_grid(8), args=1.0, **steps._asdict())[1])
+        8
+    """
 
     init: Callable[[State], Any]
     update: Callable[..., Any]
@@ -53,6 +64,9 @@ def mean() -> Observer:
 
     The value is `(time, mean)`.
 
+    Returns:
+        An `Observer`.
+
     Example:
         >>> import flowjax as fj
         >>> ts, averaged = fj.uniform_grid(100), fj.observers.mean()
@@ -70,6 +84,9 @@ def variance() -> Observer:
     $$\frac1T \int_0^T (X_t - \bar X)^2\,dt$$
 
     The value is a `Moments`, `(time, mean, variance)`, updated without cancellation.
+
+    Returns:
+        An `Observer`.
 
     Example:
         >>> import flowjax as fj
@@ -97,6 +114,9 @@ def histogram(edges: Any, of: Callable[[State], Any] = lambda x: x) -> Observer:
         edges: (bins + 1,) numbers, increasing.
         of: what is counted, ``x -> scalar``. Default: a state that is a scalar itself.
 
+    Returns:
+        An `Observer`.
+
     Raises:
         ValueError: edges are not at least two numbers that increase.
 
@@ -123,6 +143,9 @@ def energy() -> Observer:
 
     It is least for the straight line. (For an SDE it grows without bound with the number of steps.)
 
+    Returns:
+        An `Observer`.
+
     Example:
         >>> import flowjax as fj
         >>> line = lambda t, x, args: 0 * x + 2
@@ -141,6 +164,9 @@ def straightness() -> Observer:
 
     The value is a `Straightness`, with the field `straightness`; its mean over samples is the S of
     rectified flow.
+
+    Returns:
+        An `Observer`.
 
     Example:
         >>> import flowjax as fj
@@ -165,6 +191,9 @@ def cost(running: Callable[[Any, State], Any]) -> Observer:
     Args:
         running: c, a function ``(t, x) -> scalar``.
 
+    Returns:
+        An `Observer`.
+
     Raises:
         TypeError: running is no such function.
 
@@ -185,6 +214,9 @@ def several(**observers: Observer) -> Observer:
 
     Args:
         observers: by name.
+
+    Returns:
+        An `Observer`.
 
     Raises:
         TypeError: one of them is no `Observer`.

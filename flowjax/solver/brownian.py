@@ -14,7 +14,7 @@ from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import as_precise, first_index
 from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x32, whole_vectors
-from flowjax.solver.times import check_times
+from flowjax.solver.times import check_times, indices_within
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
@@ -157,7 +157,7 @@ def _over(increments: StateLike, indices: Any) -> State:
             f"increments must have one leading axis of steps in all leaves, got {sorted(counts)}."
         )
     (n,) = counts.pop()
-    places = _check.indices(indices, n, "k")
+    places = indices_within(indices, n, "k")
     if len(places) < 2:
         raise ValueError(f"k must be at least two indices, got {indices!r}.")
     which = np.repeat(np.arange(len(places) - 1), np.diff(places))

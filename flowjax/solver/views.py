@@ -22,6 +22,7 @@ from flowjax.solver.outputs import as_memory, checked, first_value
 from flowjax.solver.progress import of_steps
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
+from flowjax.solver.times import indices_within
 
 
 def solve(
@@ -175,7 +176,7 @@ def indices_of(at: Any, every: int, ts: Any) -> tuple[int, ...] | None:
     """The indices at which the path is kept, refused unless they are those of times; or None."""
     if at is None:
         return None
-    indices = _check.indices(at, np.shape(ts)[0] - 1 if np.ndim(ts) else 0, "at")
+    indices = indices_within(at, np.shape(ts)[0] - 1 if np.ndim(ts) else 0, "at")
     if every != 1:
         raise ValueError(f"at and every = {every} were both given: one of them says what to keep.")
     return indices

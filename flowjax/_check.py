@@ -242,10 +242,8 @@ def binds(function: Callable[..., Any], takes: int) -> bool:
     """Whether a function can be called with so many arguments, as far as that can be seen."""
     try:
         inspect.signature(function).bind(*range(takes))
-    except ValueError:  # there is none, as of some functions written in C
-        return True
-    except TypeError:
-        return False
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)  # there is none, as of some functions written in C
     return True
 
 

@@ -241,13 +241,9 @@ def function(value: Any, name: str, form: str = "(t, x, args)", takes: int = 3) 
 def binds(function: Callable[..., Any], takes: int) -> bool:
     """Whether a function can be called with so many arguments, as far as that can be seen."""
     try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # as of some functions written in C
-        return True
-    try:
-        signature.bind(*range(takes))
-    except TypeError:
-        return False
+        inspect.signature(function).bind(*range(takes))
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)  # there is none, as of some functions written in C
     return True
 
 

@@ -8,6 +8,7 @@ time, leaf by leaf.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,11 +18,22 @@ from flowjax import _check
 from flowjax._numerics import plus, quotient, weighted, widest
 from flowjax._types import State
 
-__all__ = ["Observer", "cost", "energy", "histogram", "mean", "straightness", "variance"]
+__all__ = ["Observer", "cost", "energy", "histogram", "mean", "several", "straightness", "variance"]
 
 
 class Observer(NamedTuple):
-    """What a fold begins with, a function of x0, and how a step changes it."""
+    """What a fold begins with, a function of x0, and how a step changes it.
+
+    Args:
+        init: ``x0 -> value``.
+        update: ``(value, t0, t1, x0, x1, dw) -> value``; see `fold`.
+
+    Example:
+        >>> import flowjax as fj
+        >>> steps = fj.observers.Observer(lambda x0: 0, lambda value, *step: value + 1)
+        >>> int(fj.fold(fj.linear_field, 1.0, fj.uniform_grid(8), args=1.0, **steps._asdict())[1])
+        8
+    """
 
     init: Callable[[State], Any]
     update: Callable[..., Any]
@@ -52,6 +64,9 @@ def mean() -> Observer:
 
     The value is `(time, mean)`.
 
+    Returns:
+        An `Observer`.
+
     Example:
         >>> import flowjax as fj
         >>> ts, averaged = fj.uniform_grid(100), fj.observers.mean()
@@ -60,16 +75,7 @@ def mean() -> Observer:
         >>> print(f"{time:.2f} {mean:.2f}")
         1.00 0.50
     """
-
-    def update(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Any:
-        time, before = value
-        share, total = _share(time, t0, t1)
-        middle = weighted(x0, (0.5, x0), (0.5, x1))
-        return total, plus(before, (share, middle), (-share, before))
-
-    return Observer(
-        lambda x0: (jnp.zeros((), widest(x0)), jax.tree.map(jnp.zeros_like, x0)), update
-    )
+    return Observer(_no_mean, _mean)
 
 
 def variance() -> Observer:
@@ -78,6 +84,9 @@ def variance() -> Observer:
     $$\frac1T \int_0^T (X_t - \bar X)^2\,dt$$
 
     The value is a `Moments`, `(time, mean, variance)`, updated without cancellation.
+
+    Returns:
+        An `Observer`.
 
     Example:
         >>> import flowjax as fj
@@ -91,35 +100,22 @@ def variance() -> Observer:
         Chan, Golub, LeVeque (1983), "Algorithms for computing the sample variance", The American
         Statistician 37, equation 2.1.
     """
-
-    def init(x0: State) -> Moments:
-        zeros = jax.tree.map(jnp.zeros_like, x0)
-        return Moments(jnp.zeros((), widest(x0)), zeros, zeros)
-
-    def update(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Moments:
-        share, total = _share(value.time, t0, t1)
-        middle, half = weighted(x0, (0.5, x0), (0.5, x1)), weighted(x0, (0.5, x1), (-0.5, x0))
-        off = weighted(x0, (1, middle), (-1, value.mean))
-        squares = [jax.tree.map(jnp.square, part) for part in (half, off)]
-        spread = plus(
-            value.variance,
-            *((-share, value.variance), (share, squares[0]), (share * (1 - share), squares[1])),
-        )
-        return Moments(total, plus(value.mean, (share, off)), spread)
-
-    return Observer(init, update)
+    return Observer(_no_moments, _moments)
 
 
 def histogram(edges: Any, of: Callable[[State], Any] = lambda x: x) -> Observer:
     r"""How long the path is between edges: the time that `of(X)` spends in each bin.
 
-    $$\sum_i h_i\,1[\,e_k \le \mathrm{of}(X_{t_i}) < e_{k+1}]$$
+    $$\sum_i |h_i|\,1[\,e_k \le \mathrm{of}(X_{t_i}) < e_{k+1}]$$
 
     A step counts where it begins. The value is an array of one time for each bin.
 
     Args:
         edges: (bins + 1,) numbers, increasing.
         of: what is counted, ``x -> scalar``. Default: a state that is a scalar itself.
+
+    Returns:
+        An `Observer`.
 
     Raises:
         ValueError: edges are not at least two numbers that increase.
@@ -136,14 +132,8 @@ def histogram(edges: Any, of: Callable[[State], Any] = lambda x: x) -> Observer:
     if bounds.ndim != 1 or len(bounds) < 2 or not np.all(np.diff(bounds) > 0):
         raise ValueError(f"edges must be at least 2 numbers that increase, got {edges!r}.")
     _check.function(of, "of", "x -> scalar", takes=1)
-
-    def update(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Array:
-        number = _check.returned_scalar(of(x0), "of")
-        steps = jnp.asarray(bounds, value.dtype)
-        within = (steps[:-1] <= number) & (number < steps[1:])
-        return value + jnp.where(within, jnp.asarray(t1 - t0, value.dtype), 0)
-
-    return Observer(lambda x0: jnp.zeros(len(bounds) - 1, widest(x0)), update)
+    counts = _Histogram(tuple(map(float, bounds)), of)
+    return Observer(counts.init, counts.update)
 
 
 def energy() -> Observer:
@@ -153,6 +143,9 @@ def energy() -> Observer:
 
     It is least for the straight line. (For an SDE it grows without bound with the number of steps.)
 
+    Returns:
+        An `Observer`.
+
     Example:
         >>> import flowjax as fj
         >>> line = lambda t, x, args: 0 * x + 2
@@ -160,11 +153,7 @@ def energy() -> Observer:
         >>> float(value)
         4.0
     """
-
-    def update(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Array:
-        return value + _energy(t0, t1, x0, x1, value.dtype)
-
-    return Observer(lambda x0: jnp.zeros((), widest(x0)), update)
+    return Observer(_zero, _add_energy)
 
 
 def straightness() -> Observer:
@@ -175,6 +164,9 @@ def straightness() -> Observer:
 
     The value is a `Straightness`, with the field `straightness`; its mean over samples is the S of
     rectified flow.
+
+    Returns:
+        An `Observer`.
 
     Example:
         >>> import flowjax as fj
@@ -188,27 +180,19 @@ def straightness() -> Observer:
         Liu, Gong, Liu, "Flow straight and fast: learning to generate and transfer data with
         rectified flow", 2022, arXiv 2209.03003, section 2.2.
     """
-
-    def init(x0: State) -> Straightness:
-        zero = jnp.zeros((), widest(x0))
-        return Straightness(zero, x0, zero, zero)
-
-    def update(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Straightness:
-        time = value.time + jnp.asarray(t1 - t0, value.time.dtype)
-        total = value.energy + _energy(t0, t1, x0, x1, value.energy.dtype)
-        line = _energy(0.0, time, value.start, x1, value.energy.dtype)
-        return Straightness(time, value.start, total, total - line)
-
-    return Observer(init, update)
+    return Observer(_at_start, _straightness)
 
 
 def cost(running: Callable[[Any, State], Any]) -> Observer:
     r"""A running cost, by the rule of Euler's method.
 
-    $$\int_0^T c(t, X_t)\,dt \approx \sum_i h_i\,c(t_i, X_{t_i})$$
+    $$\int_0^T c(t, X_t)\,dt \approx \sum_i |h_i|\,c(t_i, X_{t_i})$$
 
     Args:
         running: c, a function ``(t, x) -> scalar``.
+
+    Returns:
+        An `Observer`.
 
     Raises:
         TypeError: running is no such function.
@@ -222,20 +206,133 @@ def cost(running: Callable[[Any, State], Any]) -> Observer:
         0.43
     """
     _check.function(running, "running", "(t, x) -> scalar", takes=2)
+    return Observer(_zero, _Cost(running))
 
-    def update(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Array:
-        rate = _check.returned_scalar(running(t0, x0), "running")
-        return value + jnp.asarray(t1 - t0, value.dtype) * jnp.asarray(rate, value.dtype)
 
-    return Observer(lambda x0: jnp.zeros((), widest(x0)), update)
+def several(**observers: Observer) -> Observer:
+    """Several observers as one, which looks at the same path; its value is a dictionary of theirs.
+
+    Args:
+        observers: by name.
+
+    Returns:
+        An `Observer`.
+
+    Raises:
+        TypeError: one of them is no `Observer`.
+
+    Example:
+        >>> import flowjax as fj
+        >>> both = fj.observers.several(mean=fj.observers.mean(), energy=fj.observers.energy())
+        >>> line = lambda t, x, args: 0 * x + 2
+        >>> _, value = fj.fold(line, 0.0, fj.uniform_grid(8), **both._asdict())
+        >>> float(value["energy"])
+        4.0
+    """
+    for name, observer in observers.items():
+        if not isinstance(observer, Observer):
+            raise TypeError(f"{name} must be an Observer, got {observer!r}.")
+    all_of_them = _Several(observers)
+    return Observer(all_of_them.init, all_of_them.update)
+
+
+# Functions and records that are equal if their options are: what is new at each call would be
+# compiled at each call.
+
+
+def _zero(x0: State) -> Array:
+    return jnp.zeros((), widest(x0))
+
+
+def _no_mean(x0: State) -> Any:
+    return _zero(x0), jax.tree.map(jnp.zeros_like, x0)
+
+
+def _mean(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Any:
+    time, before = value
+    share, total = _share(time, t0, t1)
+    middle = weighted(x0, (0.5, x0), (0.5, x1))
+    return total, plus(before, (share, middle), (-share, before))
+
+
+def _no_moments(x0: State) -> Moments:
+    zeros = jax.tree.map(jnp.zeros_like, x0)
+    return Moments(_zero(x0), zeros, zeros)
+
+
+def _moments(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Moments:
+    share, total = _share(value.time, t0, t1)
+    middle, half = weighted(x0, (0.5, x0), (0.5, x1)), weighted(x0, (0.5, x1), (-0.5, x0))
+    off = weighted(x0, (1, middle), (-1, value.mean))
+    squares = [jax.tree.map(jnp.square, part) for part in (half, off)]
+    spread = plus(
+        value.variance,
+        *((-share, value.variance), (share, squares[0]), (share * (1 - share), squares[1])),
+    )
+    return Moments(total, plus(value.mean, (share, off)), spread)
+
+
+class _Histogram(eqx.Module):
+    edges: tuple[float, ...] = eqx.field(static=True)
+    of: Callable[[State], Any]
+
+    def init(self, x0: State) -> Array:
+        return jnp.zeros(len(self.edges) - 1, widest(x0))
+
+    def update(self, value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Array:
+        number = _check.returned_scalar(self.of(x0), "of")
+        edges = jnp.asarray(self.edges, value.dtype)
+        within = (edges[:-1] <= number) & (number < edges[1:])
+        return value + jnp.where(within, _length(t0, t1, value.dtype), 0)
+
+
+def _add_energy(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Array:
+    return value + _energy(t0, t1, x0, x1, value.dtype)
+
+
+def _at_start(x0: State) -> Straightness:
+    return Straightness(_zero(x0), x0, _zero(x0), _zero(x0))
+
+
+def _straightness(value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Straightness:
+    time = value.time + _length(t0, t1, value.time.dtype)
+    total = value.energy + _energy(t0, t1, x0, x1, value.energy.dtype)
+    line = _energy(0.0, time, value.start, x1, value.energy.dtype)
+    return Straightness(time, value.start, total, total - line)
+
+
+class _Cost(eqx.Module):
+    running: Callable[[Any, State], Any]
+
+    def __call__(self, value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Array:
+        rate = _check.returned_scalar(self.running(t0, x0), "running")
+        return value + _length(t0, t1, value.dtype) * jnp.asarray(rate, value.dtype)
+
+
+class _Several(eqx.Module):
+    observers: dict[str, Observer]
+
+    def init(self, x0: State) -> dict[str, Any]:
+        return {name: observer.init(x0) for name, observer in self.observers.items()}
+
+    def update(self, value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> dict[str, Any]:
+        return {
+            name: observer.update(value[name], t0, t1, x0, x1, dw)
+            for name, observer in self.observers.items()
+        }
+
+
+def _length(t0: Any, t1: Any, dtype: Any) -> Array:
+    """How long a step is, forward or backward in time."""
+    return jnp.abs(jnp.asarray(t1 - t0, dtype))
 
 
 def _share(time: Array, t0: Any, t1: Any) -> tuple[Array, Array]:
     """What a step is of the time so far with it, and that time."""
-    h = jnp.abs(jnp.asarray(t1 - t0, time.dtype))
+    h = _length(t0, t1, time.dtype)
     return quotient(h, time + h), time + h
 
 
 def _energy(t0: Any, t1: Any, x0: State, x1: State, dtype: Any) -> Array:
     parts = jax.tree.map(lambda a, b: jnp.sum((b - a).astype(dtype) ** 2), x0, x1)
-    return quotient(jnp.asarray(sum(jax.tree.leaves(parts))), jnp.abs(jnp.asarray(t1 - t0, dtype)))
+    return quotient(jnp.asarray(sum(jax.tree.leaves(parts))), _length(t0, t1, dtype))

@@ -264,6 +264,13 @@ def test_a_grid_goes_through_all_times_by_short_steps(max_step):
     assert len(steps) == np.sum(np.ceil(np.diff(times) / max_step))
 
 
+def test_times_may_be_of_any_real_dtype():
+    for dtype in (np.int8, jnp.bfloat16, np.float16):
+        ts, indices = fj.grid_through(np.array([-100, 0, 100], dtype), 50.0)
+        assert ts.tolist() == [-100, -50, 0, 50, 100]
+        assert indices.tolist() == [0, 2, 4]
+
+
 def test_a_gap_of_just_one_step_is_one_step():
     ts, indices = fj.grid_through(np.arange(4) / 10, 0.1)
     assert indices.tolist() == [0, 1, 2, 3]
@@ -283,6 +290,9 @@ def test_a_gap_of_just_one_step_is_one_step():
         ([0.0, np.inf], 0.1, ValueError, "times must be finite"),
         ("ab", 0.1, TypeError, "times must be numbers"),
         (None, 0.1, TypeError, "times must be numbers"),
+        ([[0.0], [1.0, 2.0]], 0.1, TypeError, "times must be numbers"),
+        (np.array([3, 1], np.uint8), 0.1, ValueError, "times must be at least 2, in one row"),
+        ([0.1, 0.1 + 1e-9, 1], 0.1, ValueError, "times further apart than float32 tells them"),
     ],
 )
 def test_times_that_a_grid_cannot_go_through_are_refused(unchecked, times, max_step, error, words):

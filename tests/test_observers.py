@@ -50,8 +50,12 @@ def test_the_variance_loses_no_digits_far_from_zero():
 
 def test_the_histogram_is_numpys_weighted_by_time():
     edges = np.array([-1.5, -0.5, 0.0, 0.25, 2.5])
-    got = observed(fj.observers.histogram(edges, of=lambda x: x["b"]))
+    counts = fj.observers.histogram(edges, of=lambda x: x["b"])
     expected, _ = np.histogram(path()["b"][:-1], edges, weights=H)
+    np.testing.assert_allclose(observed(counts), expected, rtol=1e-12, atol=1e-15)
+    back = fj.trajectory(field, X0, jnp.asarray(TS[::-1]))["b"]
+    expected, _ = np.histogram(back[:-1], edges, weights=H[::-1])
+    got = fj.fold(field, X0, jnp.asarray(TS[::-1]), **counts._asdict())[1]
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
 
 
@@ -96,6 +100,41 @@ def test_observers_run_backward_in_time_under_vmap_and_are_differentiable():
     np.testing.assert_allclose(values[0], expected, rtol=1e-11)
 
 
+def test_several_observers_are_each_of_them():
+    one, other = fj.observers.variance(), fj.observers.cost(lambda t, x: x["b"])
+    got = observed(fj.observers.several(spread=one, cost=other))
+    for name, observer in (("spread", one), ("cost", other)):
+        jax.tree.map(np.testing.assert_array_equal, got[name], observed(observer))
+
+
+def test_an_observer_made_anew_compiles_nothing():
+    traces = []
+
+    def counted(t, x, args):
+        traces.append(None)
+        return -x
+
+    def of(x):
+        return 2 * x
+
+    def running(t, x):
+        return t * x
+
+    for _ in range(2):
+        for make in (
+            fj.observers.mean,
+            fj.observers.variance,
+            lambda: fj.observers.histogram(np.array([0.0, 1.0]), of),
+            lambda: fj.observers.histogram([0.0, 2.0]),
+            fj.observers.energy,
+            fj.observers.straightness,
+            lambda: fj.observers.cost(running),
+            lambda: fj.observers.several(a=fj.observers.mean(), b=fj.observers.cost(running)),
+        ):
+            fj.fold(counted, 0.1, fj.uniform_grid(3), **make()._asdict())
+    assert len(traces) == 8
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -103,6 +142,7 @@ def test_observers_run_backward_in_time_under_vmap_and_are_differentiable():
         (lambda: fj.observers.histogram([1.0, 0.0]), ValueError, "edges must be at least 2"),
         (lambda: fj.observers.histogram([0.0, 1.0], 3), TypeError, "of must be a function x"),
         (lambda: fj.observers.cost(lambda t: 0.0), TypeError, "running must be a function"),
+        (lambda: fj.observers.several(a=3), TypeError, "a must be an Observer, got 3"),
         (lambda: observed(fj.observers.histogram([0.0, 1.0])), TypeError, "of must return a real"),
         (lambda: observed(fj.observers.cost(lambda t, x: x)), TypeError, "running must return"),
     ],

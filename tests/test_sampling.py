@@ -312,7 +312,20 @@ def test_the_bar_counts_the_samples(capsys):
     sample(KEY, BROWNIAN, zero_pair, TS, 20, batch_size=7)
     assert capsys.readouterr().err == ""
     sample(KEY, BROWNIAN, zero_pair, TS, 20, batch_size=7, progress=True)
+    jax.effects_barrier()
     assert "20/20" in capsys.readouterr().err
+
+
+def test_the_bar_moves_inside_of_jit(capsys):
+    draw = jax.jit(
+        lambda key: sample(key, BROWNIAN, zero_pair, TS, 20, batch_size=7, progress=True)
+    )
+    for _ in range(2):
+        jax.block_until_ready(draw(KEY))
+        jax.effects_barrier()
+        drawn = capsys.readouterr().err
+        assert "sampling:   0%" in drawn
+        assert "20/20" in drawn
 
 
 def test_without_tqdm_the_error_names_the_extra(monkeypatch):
@@ -393,6 +406,13 @@ def test_args_of_each_sample_are_those_of_one_solve_each(how):
         np.testing.assert_allclose(xs[i], alone, rtol=1e-6, atol=1e-6)
 
 
+def test_an_axis_may_be_an_int_of_numpy_and_negative():
+    axes = {"to": np.int64(-1), "rate": None}
+    xs = sample(KEY, PULLED, two, TS, 6, args=ARGS, args_axes=axes)
+    expected = sample(KEY, PULLED, two, TS, 6, args=ARGS, args_axes=AXES)
+    np.testing.assert_array_equal(xs, expected)
+
+
 def test_one_axis_stands_for_all_that_is_below_it():
     args = (jnp.ones((6, 2)), {"a": jnp.arange(6.0), "b": jnp.zeros((6, 2))})
 
@@ -447,6 +467,7 @@ def test_the_adjoint_of_a_sample_is_that_of_its_solve():
         ({"to": 1}, ValueError, "args_axes must be None, an int or a pytree of those"),
         ({"to": 5, "rate": None}, ValueError, "along its axis 5"),
         ("a", TypeError, "args_axes must be None, an int"),
+        ({"to": True, "rate": None}, TypeError, "args_axes must be None, an int"),
         (1.0, TypeError, "args_axes must be None, an int"),
     ],
 )

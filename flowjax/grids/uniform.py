@@ -102,14 +102,17 @@ def grid_through(times: Any, max_step: Any) -> tuple[Times, np.ndarray]:
         raise TypeError(
             "times must be static, got a traced value: how many steps there are follows."
         )
-    values = np.asarray(times)
-    if values.dtype.kind not in "iuf":
+    try:
+        values = np.asarray(times)
+        values = values.astype(np.float64) if values.dtype.kind not in "bcSUO" else None
+    except (TypeError, ValueError):
+        values = None
+    if values is None:
         raise TypeError(f"times must be numbers, got {times!r}.")
     if values.ndim != 1 or len(values) < 2 or not np.all(np.diff(values) > 0):
         raise ValueError(f"times must be at least 2, in one row that increases, got {times!r}.")
     if not np.all(np.isfinite(values)):
         raise ValueError(f"times must be finite, got {times!r}.")
-    values = values.astype(np.float64)
     # A step that is longer by rounding alone is not cut.
     steps = np.ceil(np.diff(values) / max_step * (1 - 1e-6)).astype(int)
     parts = [
@@ -118,7 +121,8 @@ def grid_through(times: Any, max_step: Any) -> tuple[Times, np.ndarray]:
     ]
     with jax.ensure_compile_time_eval():
         grid = jnp.asarray(np.concatenate([*parts, values[-1:]]), float)
-    return distinct(grid, "take longer steps"), np.concatenate([[0], np.cumsum(steps)])
+    advice = f"take longer steps, or times further apart than {grid.dtype} tells them"
+    return distinct(grid, advice), np.concatenate([[0], np.cumsum(steps)])
 
 
 def distinct(times: Any, advice: str) -> Any:

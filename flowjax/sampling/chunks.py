@@ -10,9 +10,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from flowjax import _check
-from flowjax._progress import progress_bar
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import check_pair, traced
+from flowjax.solver.door import check_pair, is_shown, traced
+from flowjax.solver.progress import moved, opened
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import needs_noise
 from flowjax.solver.times import check_from_noise, check_times
@@ -50,7 +50,7 @@ def drawn(
     noisy = is_sde if step is None else needs_noise(step, is_sde)
     check_from_noise(ts, field_or_sde)
     check_times(ts, field_or_sde, step, drawn=noisy)
-    axes = _axes_of(args, args_axes, num)
+    axes, shown = _axes_of(args, args_axes, num), is_shown(progress)
     args = traced(args)
 
     layout = None if sharding is None else _automatic(sharding, num, size)
@@ -63,10 +63,8 @@ def drawn(
     arrays, static = eqx.partition(problem, eqx.is_array)
 
     def draw(arrays: Any) -> Any:
-        problem = eqx.combine(arrays, static)
-        if progress:
-            return _one_by_one(problem, num, size, chunks)
-        return _compiled(_all_chunks, problem, num, size, chunks)
+        run, arrays = prepared(_all_chunks, eqx.combine(arrays, static), num, size, chunks, shown)
+        return run(arrays)
 
     if layout is None:
         return draw(arrays)
@@ -88,7 +86,7 @@ def _axes_of(args: Any, args_axes: Any, num: int) -> tuple[int | None, ...]:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{wanted}, got {args_axes!r}.") from error
-    axes = tuple(jax.tree.leaves(spread, is_leaf=is_none))
+    axes = jax.tree.leaves(spread, is_leaf=is_none)
     named = _check.leaves_with_names(args, "args")
     for (name, leaf), axis in zip(named, axes, strict=True):
         if axis is None:
@@ -101,7 +99,7 @@ def _axes_of(args: Any, args_axes: Any, num: int) -> tuple[int | None, ...]:
                 f"{name} must have num = {num} entries along its axis {axis}, one for each sample, "
                 f"got shape {shape}."
             )
-    return axes
+    return tuple(None if axis is None else int(axis) for axis in axes)
 
 
 class _Samples(eqx.Module):
@@ -158,41 +156,25 @@ class _Samples(eqx.Module):
         return jax.lax.with_sharding_constraint(tree, self.layout)
 
 
-def _compiled(function: Callable, *arguments: Any) -> Any:
-    run, arrays = prepared(function, *arguments)
-    return run(arrays)
-
-
 def _all_chunks(static: Static, arrays: list[Any]) -> Any:
-    problem, num, size, chunks = unpacked(static, arrays)
-    if chunks == 1:
-        samples = problem.chunk(jnp.uint32(0), size)
-        return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
+    problem, num, size, chunks, shown = unpacked(static, arrays)
     firsts = size * jnp.arange(chunks, dtype=jnp.uint32)
-    samples = jax.lax.map(lambda first: problem.chunk(first, size), firsts)
+    if shown:
+        firsts = firsts + opened(num, "sampling", "sample")
+
+    def chunk(first: Array) -> Any:
+        samples = problem.chunk(first, size)
+        if shown:
+            moved(jnp.minimum(first + size, num), samples)
+        return samples
+
+    if chunks == 1:
+        samples = chunk(firsts[0])
+        return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
+    samples = jax.lax.map(chunk, firsts)
     return problem.spread(
         jax.tree.map(lambda leaf: leaf.reshape(chunks * size, *leaf.shape[2:])[:num], samples)
     )
-
-
-def _one_by_one(problem: _Samples, num: int, size: int, chunks: int) -> Any:
-    samples = []
-    with progress_bar(num, "sampling", "sample") as bar:
-        for i in range(chunks):
-            chunk = _compiled(_chunk, problem, jnp.uint32(i * size), size)
-            samples.append(jax.block_until_ready(chunk))
-            bar.update(min(size, num - i * size))
-    return _compiled(_joined, problem, samples, num)
-
-
-def _chunk(static: Static, arrays: list[Any]) -> Any:
-    problem, first, size = unpacked(static, arrays)
-    return problem.chunk(first, size)
-
-
-def _joined(static: Static, arrays: list[Any]) -> Any:
-    problem, samples, num = unpacked(static, arrays)
-    return problem.spread(jax.tree.map(lambda *parts: jnp.concatenate(parts)[:num], *samples))
 
 
 def _threefry(key: Any) -> Array:

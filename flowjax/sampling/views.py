@@ -48,8 +48,9 @@ def sample(
         field_or_sde: a field ``(t, x, args) -> dx`` or an `SDE`, as in `solve`. A network that
             predicts the data or the noise goes through `velocity` first.
         init: draws the initial state of one sample, ``init(key) -> x0``, such as
-            ``schedule.prior(shape).sample``, or ``init(key, args) -> x0``, with the sample's own
-            args. It is given a typed Threefry key whatever the kind of `key`.
+            ``schedule.prior(shape).sample``. One that requires a second argument, ``init(key, args)
+            -> x0``, is given the sample's own args. The key is a typed Threefry key whatever the
+            kind of `key`.
         ts: (n + 1,) times, as in `solve`. They do not decrease where the field or the step belongs
             to a schedule: t = 0 is noise.
         num: how many samples, a static positive int.

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from flowjax import _check
@@ -13,10 +14,10 @@ from flowjax._numerics import computing_dtype, widest
 
 
 class Prior(eqx.Module):
-    r"""The law of X_0 under a schedule, $N(0, \sigma_0^2 I)$; `schedule.prior` makes it.
+    r"""The law of the noise where a path begins, $N(0, \sigma_t^2 I)$; `schedule.prior` makes it.
 
     Args:
-        std: sigma at t = 0.
+        std: sigma at that time.
         like: the shapes and dtypes of one sample.
 
     Example:
@@ -74,9 +75,10 @@ class Prior(eqx.Module):
 
 def prior_of(std: Array, like: Any) -> Prior:
     """The prior of a shape, or of a pytree of arrays or of their shapes and dtypes."""
-    if isinstance(like, tuple) and all(isinstance(size, (int, float)) for size in like):
+    numbers = (int, float, np.integer)
+    if isinstance(like, tuple) and all(isinstance(size, numbers) for size in like):
         if not all(_check.is_int(size) and size >= 0 for size in like):
             raise TypeError(f"like must be a shape, a tuple of ints, or a pytree, got {like!r}.")
-        like = jax.ShapeDtypeStruct(like, jnp.result_type(float))
+        like = jax.ShapeDtypeStruct(tuple(map(int, like)), jnp.result_type(float))
     leaves, structure = jax.tree.flatten(_check.shapes_of(like, "like"))
     return Prior(std, (structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)))

@@ -137,22 +137,24 @@ class Schedule(eqx.Module):
         rounding = _ROUNDINGS * jnp.finfo(t.dtype).eps * variance(jnp.zeros((), t.dtype))
         return jnp.where((sigma == 0) & (jnp.abs(slope) <= rounding), 0, slope / 2)
 
-    def prior(self, like: Any) -> Prior:
-        """What a path begins with: the noise at t = 0, `N(0, sigma^2 I)` with the sigma there.
+    def prior(self, like: Any, t: ArrayLike = 0.0) -> Prior:
+        """What a path begins with: the noise at its first time, `N(0, sigma^2 I)`.
 
-        Where alpha is not 0 at t = 0, some signal is left there, and the true law is wider by it.
+        Where alpha is not 0 there, some signal is left, and the true law is wider by it.
 
         Args:
             like: the shape of one sample, such as ``(2,)``, for JAX's default floating dtype; or a
                 pytree of arrays or `jax.ShapeDtypeStruct`.
+            t: the first time of the grid, `ts[0]` where that is not 0, as of `karras_grid`.
 
         Returns:
             A `Prior`, with `sample(key)`, for the init of `fj.sample`, and `log_prob(x)`.
 
         Raises:
             TypeError: a leaf of like is not real floating.
+            ValueError: t is no scalar.
         """
-        return prior_of(self(jnp.zeros((), jnp.result_type(float)))[1], like)
+        return prior_of(self(_check.scalar_time(t))[1], like)
 
     def log_snr(self, t: ArrayLike) -> Array:
         """The logarithm of the signal-to-noise ratio, `log(alpha^2 / sigma^2)`; it increases.

@@ -12,6 +12,10 @@ from jaxtyping import Array, PyTree
 
 from flowjax._types import State
 
+# How many blocks there are for each time at which the path is wanted: with more, fewer steps only
+# fill up a block, and more states are kept.
+_BLOCKS = 4
+
 
 class Intervals(eqx.Module):
     """Consecutive steps of a grid, on the leading axis; inside of the scan, one step.
@@ -53,7 +57,7 @@ class Intervals(eqx.Module):
         """These steps on blocks of one length, which end where the path is wanted.
 
         A stretch between two of the indices is filled up, to a whole number of blocks, by steps
-        that are not taken: no more of them than there are steps.
+        that are not taken: at most a quarter of the steps, where the path is wanted at few times.
 
         Args:
             indices: of the times at which the path is wanted, without 0; increasing.
@@ -62,7 +66,7 @@ class Intervals(eqx.Module):
             The steps, the length of a block, and the blocks of which the ends are wanted.
         """
         stretches = np.diff([0, *indices])
-        length = -(-indices[-1] // len(indices))
+        length = -(-indices[-1] // (_BLOCKS * len(indices)))
         blocks = -(-stretches // length)
         last, ends = np.cumsum(stretches), np.cumsum(blocks)
         # How far the number of a step is behind its place in the blocks.

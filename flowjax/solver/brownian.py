@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from flowjax import _check
@@ -13,15 +14,18 @@ from flowjax._types import KeyArray, State, StateLike
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import as_precise, first_index
 from flowjax.solver.noise import Words, normal_pairs, opaque, scaled, threefry2x32, whole_vectors
-from flowjax.solver.times import check_times
+from flowjax.solver.times import check_times, indices_within
 
 # The counter under which a caller's key is enciphered into the key of its Brownian path, "flow"
 # and "jax" in ASCII. jax.random counts from zero, so it never reaches it: whatever the caller
 # draws from the same key is independent of the path.
 _DOMAIN = (0x666C6F77, 0x006A6178)
+# And that under which the key of a path is enciphered into those of its bridges, "brdg": a path has
+# fewer steps than this.
+_BRIDGES = 0x62726467
 
 
-def brownian_increments(key: KeyArray, ts: Any, like: StateLike, first_step: int = 0) -> State:
+def brownian_increments(key: KeyArray, ts: Any, like: StateLike, first_step: Any = 0) -> State:
     r"""The increments of the Brownian path that `key` names, over the grid `ts`.
 
     $$dW_i = W_{t_{i+1}} - W_{t_i} \sim N(0, (t_{i+1} - t_i) I)$$
@@ -69,7 +73,7 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike, first_step: int
     return run(arrays)
 
 
-def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
+def brownian_path(key: KeyArray, ts: Any, like: StateLike, first_step: Any = 0) -> State:
     r"""The Brownian path that `key` names, at the times of `ts`.
 
     $$W_{t_0} = 0, \qquad W_{t_{i+1}} = W_{t_i} + dW_i$$
@@ -77,7 +81,8 @@ def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
     Args:
         key: one JAX key.
         ts: (n + 1,) non-decreasing times.
-        like: a pytree of arrays with the state's structure, shapes and dtypes.
+        like: a pytree of arrays with the structure, shapes and dtypes of the noise.
+        first_step: as in `brownian_increments`.
 
     Returns:
         The structure of `like`, each leaf of shape (n + 1, *leaf.shape), zero at ts[0].
@@ -96,37 +101,41 @@ def brownian_path(key: KeyArray, ts: Any, like: StateLike) -> State:
     """
     return jax.tree.map(
         lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]),
-        brownian_increments(key, ts, like),
+        brownian_increments(key, ts, like, first_step),
     )
 
 
-def coarsen(increments: StateLike, k: int) -> State:
-    r"""The same Brownian path on every k-th time: sums of k neighbouring increments.
+def coarsen(increments: StateLike, k: Any) -> State:
+    r"""The same Brownian path on every k-th time, or on some of them: sums of its increments.
 
     $$dW'_j = \sum_{i = jk}^{(j+1)k - 1} dW_i$$
 
-    which are the increments of the path over ``ts[::k]``.
+    which are the increments of the path over ``ts[::k]``, or over ``ts[k]`` for indices k.
 
     Args:
         increments: a pytree of arrays of shape (n, ...), as from `brownian_increments`.
-        k: a static positive int that divides n.
+        k: a static positive int that divides n; or indices of times, static ints from 0 to n that
+            increase, at least two, such as those of `grid_through`.
 
     Returns:
-        The same structure, each leaf of shape (n // k, ...).
+        The same structure, each leaf of shape (n // k, ...), or (len(k) - 1, ...).
 
     Raises:
-        TypeError: if k is not a static int.
-        ValueError: if k is less than 1 or does not divide n.
+        TypeError: if k is neither a static int nor such indices.
+        ValueError: if k is less than 1 or does not divide n, or indices do not increase within the
+            path.
 
     Example:
         >>> import jax, jax.numpy as jnp, flowjax as fj
         >>> ts = fj.uniform_grid(8)
         >>> fine = fj.brownian_increments(jax.random.key(0), ts, jnp.zeros(3))
-        >>> fj.coarsen(fine, 4).shape
-        (2, 3)
+        >>> fj.coarsen(fine, 4).shape, fj.coarsen(fine, [0, 1, 5]).shape
+        ((2, 3), (2, 3))
     """
-    k = _check.positive_int(k, "k")
     _check.shapes_of(increments, "increments")
+    if np.ndim(k) == 1:
+        return _over(increments, k)
+    k = _check.positive_int(k, "k")
     for name, leaf in _check.leaves_with_names(increments, "increments"):
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] % k:
             raise ValueError(
@@ -135,6 +144,27 @@ def coarsen(increments: StateLike, k: int) -> State:
             )
     return jax.tree.map(
         lambda dw: jnp.sum(jnp.reshape(dw, (dw.shape[0] // k, k, *dw.shape[1:])), axis=1),
+        increments,
+    )
+
+
+def _over(increments: StateLike, indices: Any) -> State:
+    """The increments over the times of some indices."""
+    leaves = _check.leaves_with_names(increments, "increments")
+    counts = {jnp.shape(leaf)[:1] for _, leaf in leaves}
+    if len(counts) != 1 or () in counts:
+        raise ValueError(
+            f"increments must have one leading axis of steps in all leaves, got {sorted(counts)}."
+        )
+    (n,) = counts.pop()
+    places = indices_within(indices, n, "k")
+    if len(places) < 2:
+        raise ValueError(f"k must be at least two indices, got {indices!r}.")
+    which = np.repeat(np.arange(len(places) - 1), np.diff(places))
+    return jax.tree.map(
+        lambda dw: jax.ops.segment_sum(
+            jnp.asarray(dw)[places[0] : places[-1]], which, len(places) - 1, True
+        ),
         increments,
     )
 
@@ -151,8 +181,8 @@ def refine(increments: StateLike, ts: Any, key: KeyArray) -> State:
     Args:
         increments: a pytree of arrays of shape (n, ...), as from `brownian_increments`.
         ts: (n + 1,) non-decreasing times, over which they are.
-        key: one JAX key, which names the bridges: another one for each refinement, and another than
-            that of the increments.
+        key: one JAX key, which names the bridges. It may be that of the increments, and the same
+            for further refinements: bridges are numbered apart from paths, and by the level n.
 
     Returns:
         The same structure, each leaf of shape (2 n, ...): the increments over the grid in which
@@ -184,7 +214,10 @@ def refine(increments: StateLike, ts: Any, key: KeyArray) -> State:
                 f"{name} must have a leading axis of the {n} steps of ts, got shape {leaf.shape}."
             )
     like = jax.tree.map(lambda dw: jax.ShapeDtypeStruct(dw.shape[1:], dw.dtype), increments)
-    bridges = brownian_increments(key, ts, like)
+    _check.single_key(key)
+    words = threefry2x32(path_key(key), (jnp.uint32(_BRIDGES), jnp.uint32(n)))
+    own_key = jax.random.wrap_key_data(jnp.stack(words), impl="threefry2x32")
+    bridges = brownian_increments(own_key, ts, like)
 
     def halves(dw: Array, bridge: Array) -> Array:
         first, second = (dw + bridge) / 2, (dw - bridge) / 2

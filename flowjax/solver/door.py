@@ -50,7 +50,12 @@ def admit(problem: Problem) -> Problem:
     if args is not None and not is_array(args):
         _refuse_options(args)
     x0, args = traced(x0), traced(args)
-    first, shown = first_index(problem.first_step), _shown(problem.progress)
+    first, shown = first_index(problem.first_step), is_shown(problem.progress)
+    if first is not None and problem.key is None:
+        raise ValueError(
+            f"first_step is the number of a step in the path that key names: without a key leave "
+            f"it out, got {problem.first_step}."
+        )
     return Problem(field, x0, ts, args, *problem[4:8], first, shown, problem.init, problem.update)
 
 
@@ -67,10 +72,11 @@ def first_index(value: Any) -> First | None:
         return None
     if not _check.is_int(value) or not 0 <= value < 2**31:
         raise ValueError(f"first_step must be a static int from 0 to 2**31 - 1, got {value!r}.")
+    value = int(value)
     return First(Number(np.uint32(value)), value % 2 == 0) if value else None
 
 
-def _shown(progress: Any) -> bool | None:
+def is_shown(progress: Any) -> bool | None:
     """Whether to show a bar, as True or None, which is no leaf of a problem."""
     if progress is False:
         return None

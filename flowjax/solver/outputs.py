@@ -60,6 +60,11 @@ class _Checked(eqx.Module):
 
 def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
     """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
+    if isinstance(out, lineax.AbstractLinearOperator):
+        raise ValueError(
+            f"{name} must multiply dW elementwise where fj.SDE is given no noise: for an operator "
+            f"give it the shape of the noise, noise=..., got {type(out).__name__}."
+        )
     one_scalar = _check.is_leaf(out) and jnp.shape(out) == ()
     spread = jax.tree.map(lambda _: out, x) if one_scalar else out
     for leaf_name, got, want in _check.paired(spread, x, name):
@@ -104,6 +109,15 @@ def _matrix_output(out: PyTree, x: PyTree, noise: Any) -> PyTree:
                     f"{shape}, got {eqx.tree_pformat(part)}."
                 )
     return out
+
+
+def first_value(init: Any, x: State) -> PyTree[Array]:
+    """What a fold begins with, as arrays: init itself, or what it makes of the state."""
+    value = init(x) if callable(init) else init
+    for name, leaf in _check.leaves_with_names(value, "init"):
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)):
+            raise TypeError(f"{name} must be an array or a number, got {leaf!r}.")
+    return as_memory(value)
 
 
 def as_value(value: PyTree, before: PyTree) -> PyTree[Array]:

@@ -1,4 +1,4 @@
-"""A bar of the steps that a solve has taken, moved from inside the compiled loop.
+"""A bar of steps or samples that are done, moved from inside the compiled program.
 
 A callback opens it, and the numbers of the steps depend on what that returns, so that no step comes
 before; others move it. What the backward pass computes again moves nothing: the bar has been closed
@@ -21,7 +21,7 @@ _bar: Any = None
 
 
 class Bar(NamedTuple):
-    """A bar that is open: of how many steps, and the number of the first of them."""
+    """A bar of steps that is open: of how many, and the number of the first of them."""
 
     total: int
     first: Array
@@ -34,25 +34,34 @@ class Bar(NamedTuple):
         shows = (done % jnp.uint32(apart) == 0) | (done == jnp.uint32(self.total))
         if step.taken is not None:
             shows = shows & step.taken
-        jax.lax.cond(shows, lambda done: jax.debug.callback(_move, done), lambda done: None, done)
+        jax.lax.cond(shows, moved, lambda done: None, done)
 
 
-def opened(steps: Intervals) -> tuple[Bar, Intervals]:
+def of_steps(steps: Intervals) -> tuple[Bar, Intervals]:
     """A bar of these steps, and the steps, which come after it is opened."""
     total = len(steps) if steps.taken is None else int(steps.taken.sum())
-    zero = io_callback(_open, jax.ShapeDtypeStruct((), np.uint32), np.int32(total))
-    steps = dataclasses.replace(steps, step_index=steps.step_index + zero)
-    return Bar(total, steps.step_index[0]), steps
+    index = steps.step_index + opened(total, "solving", "step")
+    return Bar(total, index[0]), dataclasses.replace(steps, step_index=index)
 
 
-def _open(total: Any) -> Any:
-    global _bar
-    _close()
-    _bar = progress_bar(int(total), "solving", "step")
-    return np.uint32(0)
+def opened(total: int, title: str, unit: str) -> Array:
+    """Zero, after a bar of so many units is opened."""
+
+    def open_bar() -> Any:
+        global _bar
+        _close()
+        _bar = progress_bar(total, title, unit)
+        return np.uint32(0)
+
+    return io_callback(open_bar, jax.ShapeDtypeStruct((), np.uint32))
 
 
-def _move(done: Any) -> None:
+def moved(done: Array, after: Any = None) -> None:
+    """Moves the bar to so many units, when `after` is computed."""
+    jax.debug.callback(_move, done, jax.tree.map(lambda leaf: leaf.reshape(-1)[:1], after))
+
+
+def _move(done: Any, after: Any) -> None:
     if _bar is None:
         return
     _bar.update(max(int(done) - _bar.n, 0))

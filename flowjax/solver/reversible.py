@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import lineax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
@@ -18,7 +19,7 @@ from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals, where_taken
 from flowjax.solver.loop import Steps
 from flowjax.solver.outputs import as_value
-from flowjax.solver.sde import contract, diffusion_of, fields_of
+from flowjax.solver.sde import diffusion_of, fields_of, product
 from flowjax.solver.stepper import Stepper
 
 
@@ -121,7 +122,7 @@ class Reversible(NamedTuple):
         x, memory = state
         carry = x, (memory, value, jax.lax.stop_gradient(state))
         (x, (_, value, copy)), path = Direct().scan(undone, carry, xs, every)
-        x, path = _end(x, copy, path)
+        (x, value), path = _end((x, value), copy, path)
         return (x, (None, value)), path
 
     def _checked_coupling(self, x: State, n: int) -> float:
@@ -302,18 +303,23 @@ mlir.register_lowering(_step_p, mlir.lower_fun(_flat_step, multiple_results=True
 
 def _init_heun(sde: Any, t0: Scalar, x0: State, args: Any) -> PyTree:
     sde = fields_of(sde, "reversible_heun")
-    return x0, sde.drift(t0, x0, args), diffusion_of(sde, t0, x0, args)
+    return x0, sde.drift(t0, x0, args), _kept(diffusion_of(sde, t0, x0, args))
 
 
 def _step_heun(
     sde: Any, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State, memory: PyTree
 ) -> tuple[State, PyTree]:
     h, (y, f0, g0) = t1 - t0, memory
-    by_noise0 = contract(g0, dw, x)
+    by_noise0 = product(diffusion_of(sde, t0, y, args) if g0 is None else g0, dw, x)
     y = weighted(x, (2, x), (-1, y), (h, f0), (1, by_noise0))
     f1, g1 = sde.drift(t1, y, args), diffusion_of(sde, t1, y, args)
-    x = plus(x, (h / 2, f0), (h / 2, f1), (0.5, by_noise0), (0.5, contract(g1, dw, x)))
-    return x, (y, f1, g1)
+    x = plus(x, (h / 2, f0), (h / 2, f1), (0.5, by_noise0), (0.5, product(g1, dw, x)))
+    return x, (y, f1, _kept(g1))
+
+
+def _kept(g: Any) -> Any:
+    """A diffusion to remember; of an operator, which may be no arrays, it is computed again."""
+    return None if isinstance(g, lineax.AbstractLinearOperator) else g
 
 
 reversible_heun = Stepper(_init_heun, _step_heun, symmetric=True, calls_end=True)

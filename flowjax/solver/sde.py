@@ -6,9 +6,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
-import numpy as np
 from jaxtyping import Array
 
+from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, Scalar, State, StateLike
 
@@ -26,16 +26,15 @@ def _as_shapes(noise: Any) -> Shapes | None:
     leaves, structure = jax.tree.flatten(noise, is_leaf=_is_shape)
     if not leaves or not all(map(_is_shape, leaves)):
         raise TypeError(
-            f"noise must be the shape of the Brownian motion, a tuple of ints such as (3,) or (), "
-            f"or a pytree of those, got {noise!r}."
+            f"noise must be the shape of the Brownian motion, a tuple of ints from 0 on such as "
+            f"(3,) or (), or a pytree of those, got {noise!r}."
         )
     return Shapes(structure, tuple(tuple(map(int, shape)) for shape in leaves))
 
 
 def _is_shape(value: Any) -> bool:
-    ints = (int, np.integer)
     is_tuple = isinstance(value, tuple) and not hasattr(value, "_fields")
-    return is_tuple and all(isinstance(n, ints) and not isinstance(n, bool) for n in value)
+    return is_tuple and all(_check.is_int(n) and n >= 0 for n in value)
 
 
 class SDE(eqx.Module):
@@ -83,6 +82,20 @@ class SDE(eqx.Module):
     drift: Field
     diffusion: Field
     noise: Any = eqx.field(default=None, static=True, converter=_as_shapes)
+
+    def contract(self, t: Scalar, x: State, args: Any, dw: State) -> State:
+        """What the noise adds, `g(t, x) dW`, for any diffusion: what a step of one's own calls.
+
+        Args:
+            t: time.
+            x: the state, as a step is given it.
+            args: passed on to the diffusion.
+            dw: a Brownian increment, as a step is given it.
+
+        Returns:
+            The product, like x.
+        """
+        return product(diffusion_of(self, t, x, args), dw, x)
 
 
 class _Matrix(NamedTuple):
@@ -133,7 +146,7 @@ def diffusion_of(sde: SDE, t: Scalar, x: State, args: Any) -> Any:
     return _Matrix(rows)
 
 
-def contract(g: Any, dw: State, x: State) -> State:
+def product(g: Any, dw: State, x: State) -> State:
     r"""The product of a diffusion and an increment, like the state.
 
     $$(g\,dW)_i = \sum_j g_{ij}\,dW_j$$
@@ -141,13 +154,14 @@ def contract(g: Any, dw: State, x: State) -> State:
     or $g_i\,dW_i$ where the diffusion is elementwise.
     """
     if isinstance(g, lineax.AbstractLinearOperator):
-        return g.mv(dw)
+        dw = jax.tree.map(lambda part, like: part.astype(like.dtype), dw, g.in_structure())
+        return jax.tree.map(lambda part, like: part.astype(like.dtype), g.mv(dw), x)
     if not isinstance(g, _Matrix):
         return jax.tree.map(jnp.multiply, g, dw)
     leaves, structure = jax.tree.flatten(x)
     parts = jax.tree.leaves(dw)
 
-    def product(leaf: Array, row: list[Array | None]) -> Array:
+    def row_product(leaf: Array, row: list[Array | None]) -> Array:
         total = jnp.zeros_like(leaf)
         for matrix, part in zip(row, parts, strict=True):
             if matrix is not None:
@@ -157,4 +171,4 @@ def contract(g: Any, dw: State, x: State) -> State:
                 total = total + jnp.tensordot(matrix, part, part.ndim, precision=precision)
         return total
 
-    return jax.tree.unflatten(structure, list(map(product, leaves, g.rows)))
+    return jax.tree.unflatten(structure, list(map(row_product, leaves, g.rows)))

@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from flowjax._numerics import plus
 from flowjax._types import Scalar, State
-from flowjax.solver.sde import SDE, contract, diffusion_of, fields_of
+from flowjax.solver.sde import SDE, diffusion_of, fields_of
 from flowjax.solver.stepper import facts
 
 _DIAGONAL = (
@@ -52,8 +52,7 @@ def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: St
         Maruyama (1955), "Continuous Markov processes and stochastic equations".
     """
     sde = fields_of(sde, "euler_maruyama")
-    f, g = sde.drift(t0, x, args), diffusion_of(sde, t0, x, args)
-    return plus(x, (t1 - t0, f), (1, contract(g, dw, x)))
+    return plus(x, (t1 - t0, sde.drift(t0, x, args)), (1, sde.contract(t0, x, args, dw)))
 
 
 def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
@@ -135,9 +134,9 @@ def stochastic_heun(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: S
         Kloeden, Platen (1992), "Numerical Solution of SDEs", section 15.1.
     """
     sde, h = fields_of(sde, "stochastic_heun"), t1 - t0
-    f0, by_noise0 = sde.drift(t0, x, args), contract(diffusion_of(sde, t0, x, args), dw, x)
+    f0, by_noise0 = sde.drift(t0, x, args), sde.contract(t0, x, args, dw)
     y = plus(x, (h, f0), (1, by_noise0))
-    f1, by_noise1 = sde.drift(t1, y, args), contract(diffusion_of(sde, t1, y, args), dw, x)
+    f1, by_noise1 = sde.drift(t1, y, args), sde.contract(t1, y, args, dw)
     return plus(x, (h / 2, f0), (h / 2, f1), (0.5, by_noise0), (0.5, by_noise1))
 
 

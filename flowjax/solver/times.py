@@ -113,3 +113,19 @@ def check_from_noise(ts: Any, field: Any) -> None:
             f"init draws, and t = 1 is data, got times from {first!s} to {last!s}. To take data "
             f"back to noise, use solve."
         )
+
+
+def indices_within(value: Any, steps: int, name: str) -> tuple[int, ...]:
+    """Indices of times of so many steps, as static ints, refused unless they increase."""
+    wanted = f"{name} must be static ints from 0 to the number of steps, {steps}, that increase"
+    if isinstance(value, Tracer) or np.ndim(value) != 1:
+        raise TypeError(f"{wanted}, got {value!r}.")
+    places = np.asarray(value)
+    if len(places) == 0:
+        raise ValueError(f"{wanted}, got none.")
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"{wanted}, got {value!r}.")
+    places = places.astype(int)
+    if places[0] < 0 or places[-1] > steps or np.any(np.diff(places) <= 0):
+        raise ValueError(f"{wanted}, got {value!r}.")
+    return tuple(map(int, places))

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._devices import typed
@@ -19,10 +18,11 @@ from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import Problem, admit, traced, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
-from flowjax.solver.outputs import as_memory, checked
-from flowjax.solver.progress import opened
+from flowjax.solver.outputs import as_memory, checked, first_value
+from flowjax.solver.progress import of_steps
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
+from flowjax.solver.times import indices_within
 
 
 def solve(
@@ -35,7 +35,7 @@ def solve(
     key: KeyArray | None = None,
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
-    first_step: int = 0,
+    first_step: Any = 0,
     progress: bool = False,
 ) -> State:
     r"""Solves an ODE or SDE from ts[0] to ts[-1] with one step per interval of the grid.
@@ -118,7 +118,7 @@ def trajectory(
     key: KeyArray | None = None,
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
-    first_step: int = 0,
+    first_step: Any = 0,
     progress: bool = False,
     every: int = 1,
     at: Any = None,
@@ -128,8 +128,9 @@ def trajectory(
     $$X_{t_0} = x_0,\; X_{t_k},\; X_{t_{2k}},\; \dots \qquad (k = \text{every})$$
 
     or at the times ``ts[at]``, such as those of observations; see `grid_through`. The states
-    between them are not stored (with `at`, at most as many again), and steps after the last of
-    them are not taken.
+    between them are not stored, and steps after the last of them are not taken. With `at`, while it
+    runs up to five states are kept for one that is returned, and up to a quarter more steps are
+    gone through, without calls of the field.
 
     Args:
         field_or_sde: as in `solve`.
@@ -172,20 +173,13 @@ def trajectory(
 
 
 def indices_of(at: Any, every: int, ts: Any) -> tuple[int, ...] | None:
-    """The indices as static ints, refused unless they are those of times, in their order."""
+    """The indices at which the path is kept, refused unless they are those of times; or None."""
     if at is None:
         return None
-    steps = np.shape(ts)[0] - 1 if np.ndim(ts) else 0
-    name = f"at must be static ints from 0 to the number of steps, {steps}, that increase"
-    if isinstance(at, Tracer) or np.asarray(at).dtype.kind not in "iu" or np.ndim(at) != 1:
-        raise TypeError(f"{name}, got {at!r}.")
-    indices = np.asarray(at)
-    inside = len(indices) > 0 and indices[0] >= 0 and indices[-1] <= steps
-    if not inside or np.any(np.diff(indices) <= 0):
-        raise ValueError(f"{name}, got {at!r}.")
+    indices = indices_within(at, np.shape(ts)[0] - 1 if np.ndim(ts) else 0, "at")
     if every != 1:
         raise ValueError(f"at and every = {every} were both given: one of them says what to keep.")
-    return tuple(map(int, indices))
+    return indices
 
 
 def fold(
@@ -200,7 +194,7 @@ def fold(
     key: KeyArray | None = None,
     increments: StateLike | None = None,
     adjoint: Any = Checkpointed(),
-    first_step: int = 0,
+    first_step: Any = 0,
     progress: bool = False,
 ) -> tuple[State, Any]:
     r"""The solution of `solve`, and what is computed along its path without storing it: a fold.
@@ -251,6 +245,8 @@ def fold(
     """
     form = "(value, t0, t1, x0, x1, dw) -> value"
     _check.function(update, "update", form, takes=6)
+    if callable(init):
+        _check.function(init, "init", "x0 -> value, or the value itself", takes=1)
     problem = Problem(
         *(field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step, progress),
         init=traced(init),
@@ -288,7 +284,7 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
         intervals = intervals.between(0, n // every * every)
     bar = None
     if problem.progress:
-        bar, intervals = opened(intervals)
+        bar, intervals = of_steps(intervals)
 
     path = None if key is None else path_key(key)
     field, noise = checked(problem.field, x0), noise_like(problem.field, x0)
@@ -297,7 +293,7 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
     memory = as_memory(step.init(field, ts[0], x, problem.args)) if steps.remembers else None
     value = None
     if problem.update is not None:
-        value = as_memory(problem.init(x) if callable(problem.init) else problem.init)
+        value = first_value(problem.init, x)
     start = typed(
         lambda carry: steps.one(carry, jax.tree.map(lambda leaf: leaf[0], intervals)),
         (x, (memory, value)),

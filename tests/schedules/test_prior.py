@@ -62,6 +62,13 @@ def test_it_is_differentiable_in_the_schedule():
     np.testing.assert_allclose(jax.grad(value)(2.0), -2 / 2 + 5 / 8, rtol=1e-6)
 
 
+def test_the_prior_of_a_later_start_has_the_noise_of_its_time():
+    schedule, size = fj.CondOT(), np.int64(3)
+    ts = fj.karras_grid(4, schedule)
+    np.testing.assert_allclose(schedule.prior((size,), ts[0]).std, schedule(ts[0])[1])
+    assert schedule.prior((size,)).std == 1
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

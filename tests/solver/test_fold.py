@@ -59,17 +59,15 @@ def folded(field, x0, rate, **how):
 
 
 def from_the_path(field, x0, rate, **how):
-    """The same by a Python loop over the stored path and the increments."""
+    """The same from the stored path and the increments."""
     path = fj.trajectory(field, x0, jnp.asarray(TS), rate, **(how | {"adjoint": fj.Direct()}))
     dws = None
     if "key" in how:
         like = x0 if field.noise is None else jnp.zeros(3)
         dws = fj.brownian_increments(how["key"], jnp.asarray(TS), like)
-    value = start(x0)
-    for i in range(len(TS) - 1):
-        before, after = (leafwise(lambda leaf, j=j: leaf[j], path) for j in (i, i + 1))
-        dw = None if dws is None else leafwise(lambda leaf, j=i: leaf[j], dws)
-        value = update(value, TS[i], TS[i + 1], before, after, dw)
+    before, after = (leafwise(lambda leaf, j=j: leaf[j : j + len(TS) - 1], path) for j in (0, 1))
+    steps = jnp.asarray(TS[:-1]), jnp.asarray(TS[1:]), before, after, dws
+    value, _ = jax.lax.scan(lambda v, step: (update(v, *step), None), start(x0), steps)
     return leafwise(lambda leaf: leaf[-1], path), value
 
 
@@ -98,7 +96,6 @@ def truth(name):
 ADJOINTS = [
     fj.Checkpointed(),
     fj.Checkpointed(4),
-    fj.Checkpointed(11),
     fj.Direct(),
     fj.Reversible(),
 ]
@@ -138,6 +135,28 @@ def test_a_truncated_fold_is_that_of_its_last_steps_from_constants():
     close(*(jax.jit(jax.value_and_grad(f, (0, 1)))(X0, 0.6) for f in (truncated, in_parts)))
 
 
+@pytest.mark.parametrize("name", ["adams", "a matrix"])
+def test_the_value_alone_has_a_gradient_by_what_its_update_closes_over(name):
+    """Where nothing else of the solve is differentiated."""
+    field, how = CASES[name]
+
+    def loss(rate, weight, adjoint):
+        def squares(value, t0, t1, x0, x1, dw):
+            return value + weight * (t1 - t0) * x0["b"] ** 2
+
+        ts = jnp.asarray(TS)
+        end = fj.fold(field, X0, ts, rate, init=0.0, update=squares, adjoint=adjoint, **how)
+        return end[1]
+
+    def of_path(rate, weight):
+        x = fj.trajectory(field, X0, jnp.asarray(TS), rate, adjoint=fj.Direct(), **how)["b"]
+        return weight * jnp.sum(np.diff(TS) * x[:-1] ** 2)
+
+    expected = jax.jit(jax.grad(of_path, (0, 1)))(0.6, 1.5)
+    for adjoint in ADJOINTS[: 4 if name == "a matrix" else 3]:
+        close(jax.jit(jax.grad(loss, (0, 1)), static_argnums=2)(0.6, 1.5, adjoint), expected)
+
+
 def test_the_coupled_scheme_of_reversible_folds_along_its_own_path():
     """Against finite differences of itself; its end is that of its solve."""
     how = {"step": fj.midpoint, "adjoint": fj.Reversible()}
@@ -148,6 +167,13 @@ def test_the_coupled_scheme_of_reversible_folds_along_its_own_path():
     compiled = jax.jit(loss)
     by_differences = (compiled(0.6 + 1e-5) - compiled(0.6 - 1e-5)) / 2e-5
     np.testing.assert_allclose(jax.jit(jax.grad(loss))(0.6), by_differences, rtol=1e-7)
+
+    def value(rate):
+        return folded(drift, X0, rate, **how)[1][1]
+
+    compiled = jax.jit(value)
+    by_differences = (compiled(0.6 + 1e-5) - compiled(0.6 - 1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.jit(jax.grad(value))(0.6), by_differences, rtol=1e-7)
     end = fj.solve(drift, X0, jnp.asarray(TS), 0.6, **how)
     close(folded(drift, X0, 0.6, **how)[0], end)
 
@@ -229,6 +255,9 @@ def test_init_may_be_a_value_and_states_of_half_precision_are_seen_in_float32():
         (0.0, lambda v, *a: "a", ValueError, "must keep its shape"),
         (0.0, lambda v, t0, t1, x: v, TypeError, "update must be a function.*t0, t1, x0, x1, dw"),
         (0.0, None, TypeError, "update must be a function"),
+        ("a", lambda v, *a: v, TypeError, "init must be an array or a number, got 'a'"),
+        ({"a": "b"}, lambda v, *a: v, TypeError, r"init\['a'\] must be an array or a number"),
+        (lambda x0, t: 0.0, lambda v, *a: v, TypeError, "init must be a function x0 -> value"),
     ],
 )
 def test_a_bad_update_is_refused(unchecked, init, update, error, words):

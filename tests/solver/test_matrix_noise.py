@@ -138,6 +138,15 @@ def test_an_operator_is_its_matrix_and_a_diagonal_matrix_is_elementwise(name):
     np.testing.assert_allclose(
         solve(operator, (2,), dw), solve(mixing, (2,), dw), rtol=1e-13, atol=1e-14
     )
+
+    def function(t, x, matrices):
+        g = mixing(t, x, matrices)
+        like = jax.ShapeDtypeStruct((2,), x.dtype)
+        return lineax.FunctionLinearOperator(lambda w: g @ w, like)
+
+    np.testing.assert_allclose(
+        solve(function, (2,), dw), solve(mixing, (2,), dw), rtol=1e-13, atol=1e-14
+    )
     dw = increments((3,))
     elementwise = solve(lambda t, x, m: jnp.cos(x), None, dw)
     as_matrix = solve(lambda t, x, m: jnp.diag(jnp.cos(x)), (3,), dw)
@@ -287,6 +296,62 @@ def test_the_strong_order_is_that_of_the_theory(step, diffusion, noise, order):
     assert abs(slope - order) < 0.15
 
 
+def test_an_operator_has_the_gradient_of_its_matrix_backward_in_constant_memory():
+    def gradient(wrap):
+        def diffusion(t, x, matrices):
+            return wrap(mixing(t, x, matrices))
+
+        def loss(x0, matrices):
+            sde, how = fj.SDE(linear, diffusion, noise=(2,)), {"increments": increments()}
+            how |= {"step": fj.reversible_heun, "adjoint": fj.Reversible()}
+            return jnp.sum(fj.solve(sde, x0, jnp.asarray(TS), matrices, **how) ** 3)
+
+        return jax.jit(jax.grad(loss, (0, 1)))(jnp.array([0.5, -1.0, 0.2]), (A, G))
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+        *(gradient(wrap) for wrap in (lineax.MatrixLinearOperator, lambda g: g)),
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_an_operator_takes_states_of_half_precision(dtype):
+    """It has the dtype of the state that it is shown, and is that of float32 to rounding."""
+
+    def end(dtype, step):
+        def off_the_mean(t, x, args):
+            like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+            return lineax.FunctionLinearOperator(lambda w: w - jnp.mean(w), like)
+
+        sde = fj.SDE(lambda t, x, args: -x, off_the_mean, noise=(3,))
+        ts = jnp.asarray(TS, jnp.float32)
+        return fj.solve(sde, jnp.ones(3, dtype), ts, key=jax.random.key(0), step=step)
+
+    for step in (fj.euler_maruyama, fj.stochastic_heun, fj.reversible_heun):
+        got, expected = end(dtype, step), end(jnp.float32, step)
+        assert got.dtype == dtype
+        rounding = 8 * float(jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=rounding * 2)
+
+
+def test_a_step_of_ones_own_takes_any_noise():
+    """Heun's method written by `contract` is stochastic_heun."""
+
+    def heun(sde, t0, t1, x, args, dw):
+        f, g = sde.drift(t0, x, args), sde.contract(t0, x, args, dw)
+        y = fj.plus(x, (t1 - t0, f), (1, g))
+        f1, g1 = sde.drift(t1, y, args), sde.contract(t1, y, args, dw)
+        return fj.plus(x, ((t1 - t0) / 2, f), ((t1 - t0) / 2, f1), (0.5, g), (0.5, g1))
+
+    for shapes, g in SHAPES.values():
+        sde = fj.SDE(lambda t, x, args: jax.tree.map(jnp.sin, x), lambda t, x, a, g=g: g(x), shapes)
+        ends = [
+            fj.solve(sde, STATE, jnp.asarray(TS), key=jax.random.key(3), step=step)
+            for step in (heun, fj.stochastic_heun)
+        ]
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), *ends)
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -298,6 +363,12 @@ def test_the_strong_order_is_that_of_the_theory(step, diffusion, noise, order):
         (lambda t, x, m: m[1], (3,), {}, r"must have shape \(3, 3\)"),
         (lambda t, x, m: (m[1], m[1]), (2,), {}, r"must have shape \(3, 2\), of the state"),
         (by_matrix, {"w": (2,)}, {}, "with that of the noise"),
+        (
+            lambda t, x, m: lineax.MatrixLinearOperator(m[1]),
+            None,
+            {},
+            r"for an operator give it the shape of the noise, noise=\.\.\.",
+        ),
         (
             lambda t, x, m: lineax.MatrixLinearOperator(m[1].T),
             (2,),
@@ -317,7 +388,7 @@ def test_noise_that_does_not_fit_is_refused(unchecked, diffusion, noise, how, wo
         fj.solve(sde, jnp.zeros(3), jnp.asarray(TS), (A, G), **how)
 
 
-@pytest.mark.parametrize("noise", [2, "2", (2.0,), {}, [2], jnp.zeros(2), {"w": 2}])
+@pytest.mark.parametrize("noise", [2, "2", (2.0,), (-1,), {}, [2], jnp.zeros(2), {"w": 2}])
 def test_what_is_no_shape_is_refused(unchecked, noise):
     with pytest.raises(TypeError, match="noise must be the shape of the Brownian motion"):
         fj.SDE(linear, by_matrix, noise=noise)

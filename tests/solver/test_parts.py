@@ -93,6 +93,17 @@ def test_increments_from_a_step_on_are_those_of_the_path(first):
     leafwise(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), part, expected)
 
 
+def test_a_first_step_may_be_an_index_of_numpy():
+    ts, indices = fj.grid_through([0.0, 0.5, 1.0], 0.1)
+    whole = fj.solve(SDE, 0.1, ts, key=KEY)
+    middle = fj.solve(SDE, 0.1, ts[: indices[1] + 1], key=KEY)
+    end = fj.solve(SDE, middle, ts[indices[1] :], key=KEY, first_step=indices[1])
+    np.testing.assert_array_equal(end, whole)
+    path = fj.brownian_path(KEY, ts, jnp.zeros(()))
+    late = fj.brownian_path(KEY, ts[indices[1] :], jnp.zeros(()), first_step=indices[1])
+    np.testing.assert_allclose(late, path[indices[1] :] - path[indices[1]], atol=1e-6)
+
+
 @pytest.mark.parametrize("first", [-1, 2**31, 1.0, True, None, "1"])
 def test_a_first_step_that_is_none_is_refused(unchecked, first):
     ts = fj.uniform_grid(3)
@@ -103,6 +114,12 @@ def test_a_first_step_that_is_none_is_refused(unchecked, first):
     ):
         with pytest.raises(ValueError, match=r"first_step must be a static int from 0 to 2\*\*31"):
             call()
+
+
+def test_a_first_step_without_a_key_is_refused(unchecked):
+    for how in ({"increments": jnp.zeros(3)}, {}):
+        with pytest.raises(ValueError, match="first_step is the number of a step in the path that"):
+            fj.solve(SDE if how else drift, 0.1, fj.uniform_grid(3), first_step=3, **how)
 
 
 def test_another_first_step_of_the_same_parity_compiles_nothing():
@@ -131,10 +148,10 @@ def halved(ts):
 
 
 def refined(key, levels=3):
-    keys = jax.random.split(key, levels + 1)
-    ts, dw = COARSE, fj.brownian_increments(keys[0], jnp.asarray(COARSE), jnp.zeros(2))
-    for level in range(levels):
-        dw, ts = fj.refine(dw, jnp.asarray(ts), keys[level + 1]), halved(ts)
+    """By one key at all levels."""
+    ts, dw = COARSE, fj.brownian_increments(key, jnp.asarray(COARSE), jnp.zeros(2))
+    for _ in range(levels):
+        dw, ts = fj.refine(dw, jnp.asarray(ts), key), halved(ts)
     return dw
 
 
@@ -174,6 +191,31 @@ def test_coarsened_refinements_are_what_they_began_with(x64):
         leafwise(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14, atol=1e-15), back, dw)
 
 
+def test_increments_over_some_of_the_times_are_sums_of_those_between(x64):
+    dw = fj.brownian_increments(KEY, fj.uniform_grid(9), {"a": jnp.zeros(3), "b": jnp.zeros(())})
+    places = [1, 2, 5, 9]
+    for name, leaf in fj.coarsen(dw, np.array(places)).items():
+        whole = np.cumsum(np.concatenate([np.zeros_like(dw[name][:1]), dw[name]]), axis=0)
+        np.testing.assert_allclose(leaf, np.diff(whole[places], axis=0), rtol=1e-12, atol=1e-14)
+    every = fj.coarsen(dw, 3), fj.coarsen(dw, range(0, 10, 3))
+    leafwise(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-13), *every)
+
+
+@pytest.mark.parametrize(
+    ("k", "error", "words"),
+    [
+        ([1], ValueError, "k must be at least two indices"),
+        ([2, 1], ValueError, "k must be static ints from 0 to the number of steps, 9, that"),
+        ([0, 10], ValueError, "that increase, got"),
+        ([0.0, 1.0], TypeError, "k must be static ints"),
+        (2, ValueError, "that k = 2 divides"),
+    ],
+)
+def test_indices_that_are_not_those_of_a_path_are_refused(unchecked, k, error, words):
+    with pytest.raises(error, match=words):
+        fj.coarsen(jnp.zeros((9, 2)), k)
+
+
 def test_a_refinement_is_differentiable_in_its_times_and_increments(x64):
     dw = fj.brownian_increments(KEY, jnp.asarray(COARSE), jnp.zeros(2))
 
@@ -209,9 +251,14 @@ INDICES = {
 ADJOINTS = [fj.Checkpointed(), fj.Checkpointed(3), fj.Direct(), fj.Reversible()]
 
 
-@pytest.mark.parametrize("adjoint", ADJOINTS, ids=str)
-@pytest.mark.parametrize("step", [fj.heun, fj.reversible_heun], ids=["heun", "reversible_heun"])
-def test_the_states_at_indices_are_those_of_the_whole_path(adjoint, step, x64):
+@pytest.mark.parametrize(
+    ("step", "adjoint"),
+    [
+        *((fj.heun, adjoint) for adjoint in ADJOINTS),
+        *((fj.reversible_heun, adjoint) for adjoint in (ADJOINTS[0], ADJOINTS[-1])),
+    ],
+)
+def test_the_states_at_indices_are_those_of_the_whole_path(step, adjoint, x64):
     field = SDE if step is fj.reversible_heun else drift
     how = {"key": KEY} if field is SDE else {}
     weights = jnp.asarray(np.random.default_rng(0).normal(size=(38, 3)))
@@ -220,7 +267,8 @@ def test_the_states_at_indices_are_those_of_the_whole_path(adjoint, step, x64):
     def path(x0, **at):
         return fj.trajectory(field, x0, ts, step=step, adjoint=adjoint, **how, **at)
 
-    whole, slopes = path(x0), jax.jacrev(lambda x0: jnp.sum(weights * path(x0), axis=1))(x0)
+    whole = path(x0)
+    slopes = jax.jit(jax.jacrev(lambda x0: jnp.sum(weights * path(x0), axis=1)))(x0)
     default = adjoint == fj.Checkpointed() and step is fj.heun
     for name in INDICES if default else ("uneven", "with the start"):
         at = np.array(INDICES[name])

@@ -132,9 +132,10 @@ def unbalanced(
 
 
 def _positive(value: Any, name: str) -> Any:
+    """A number above 0, or NaN for one that cannot be seen and is not."""
     number = _check.number(value, name)
     _check.require(lambda number: number > 0, number, message=f"{name} must be above 0")
-    return number
+    return jnp.where(number > 0, number, jnp.nan) if isinstance(number, Tracer) else number
 
 
 def _log_plan(cost: Array, epsilon: Any, penalty: Any, tolerance: Any, max_steps: Any) -> Array:

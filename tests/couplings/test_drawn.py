@@ -184,6 +184,8 @@ def test_inside_jit_what_is_not_finite_makes_nan():
     bad = x.at[2].set(jnp.inf)
     assert np.all(np.isnan(jax.jit(entropic)(KEY, x, bad).x0))
     assert np.all(np.isnan(jax.jit(unbalanced)(KEY, x, bad).x1))
+    negative = jax.jit(lambda epsilon: entropic(KEY, x, x, epsilon=epsilon))(-1.0)
+    assert np.all(np.isnan(negative.x0))
 
 
 def test_a_plan_that_is_not_reached_is_warned_of():

@@ -35,12 +35,18 @@ STABLE = [
     "gaussian_bridge",
     "sample", "log_likelihood", "euler_log_likelihood", "Exact", "Hutchinson",
     "guidance.classifier_free", "losses.flow_matching", "training.fit", "models.MLP", "data.digits",
+    "couplings.independent", "couplings.exact", "couplings.entropic", "couplings.unbalanced",
+    "couplings.conditional", "couplings.reflow",
+    "data.eight_gaussians", "data.moons", "data.checkerboard", "data.s_curve", "data.spirals",
 ]
 
 # The modules that a user names.
 NAMED = [
     "flowjax",
-    *(f"flowjax.{n}" for n in ("data", "guidance", "losses", "models", "observers", "training")),
+    *(
+        f"flowjax.{n}"
+        for n in ("couplings", "data", "guidance", "losses", "models", "observers", "training")
+    ),
 ]
 # fmt: on
 
@@ -108,7 +114,7 @@ def section(docstring, title):
 
 
 # What a function of the package returns and no user makes: the function's docstring tells of it.
-RECORDS = {"flowjax.data.Digits", "flowjax.data.LabelledImages"}
+RECORDS = {"flowjax.couplings.Pairs", "flowjax.data.Digits", "flowjax.data.LabelledImages"}
 
 
 def lacks(value):
@@ -223,8 +229,14 @@ def loops(source):
     return [word for word in words if "lax." + word in source]
 
 
-# Beside the solver: Newton's method within one step, and the time of a ratio by bisection.
-OTHER_LOOPS = {"densities/newton.py", "schedules/schedule.py"}
+# Beside the solver: Newton's method within one step, the time of a ratio and the weight of labels
+# by bisection, and Sinkhorn's iteration.
+OTHER_LOOPS = {
+    "couplings/assigned.py",
+    "couplings/sinkhorn.py",
+    "densities/newton.py",
+    "schedules/schedule.py",
+}
 
 
 def test_nothing_but_solve_loops_over_time():

@@ -165,8 +165,8 @@ def two_sides(key, coupling, count=256):
     return jnp.mean(pairs.x0 * y < 0)
 
 
-def assert_share(shares, expected):
-    error = np.std(shares) / np.sqrt(len(shares))
+def assert_share(shares, expected, variance):
+    error = np.sqrt(variance / len(shares))
     assert abs(np.mean(shares) - expected) < STANDARD_ERRORS * error, (np.mean(shares), expected)
 
 
@@ -176,24 +176,28 @@ def test_minibatch_transport_biases_a_conditional_model_and_c2ot_does_not():
 
     A and B are how many data and how much noise are on one side, both binomial.
     """
-    keys = keys_of("two sides", 32)
-    count, half = 256, stats.binom(512, 0.5)
-    differences = np.arange(513)
-    plain = np.sum(half.pmf(differences) * np.abs(differences - count)) / count
-    assert 0.03 < plain < 0.04
+    count = 256
+    chances = stats.binom(2 * count, 0.5).pmf(np.arange(2 * count + 1))
+    apart = np.abs(np.arange(2 * count + 1) - count) / count
+    plain, half = (
+        (chances @ apart, chances @ apart**2 - (chances @ apart) ** 2),
+        (0.5, 0.25 / count),
+    )
+    assert 0.03 < plain[0] < 0.04
 
     def shares(coupling):
-        return np.asarray([two_sides(key, coupling) for key in keys])
+        return [float(two_sides(key, coupling, count)) for key in keys_of("two sides", 16)]
 
-    assert_share(shares(exact), plain)
-    assert_share(shares(conditional), 0.5)
     by_float = lambda key, x0, x1, y: conditional(key, x0, x1, y.astype(x1.dtype))  # noqa: E731
-    assert_share(shares(by_float), 0.5)
-    # Planted: each class apart, of X_0 in the order in which it came.
+    # Planted: X_0 in the order in which it came.
     kept = lambda key, x0, x1, y: fj.couplings.Pairs(x0, x1, y)  # noqa: E731
-    for biased in (exact, kept):
+    biased = [shares(exact), shares(kept)]
+    assert_share(biased[0], *plain)
+    assert_share(shares(conditional), *half)
+    assert_share(shares(by_float), *half)
+    for planted in biased:
         with pytest.raises(AssertionError):
-            assert_share(shares(biased), 0.5)
+            assert_share(planted, *half)
 
 
 def test_the_weight_of_labels_leaves_the_share_that_is_asked_for():

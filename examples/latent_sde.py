@@ -78,8 +78,8 @@ def main(arguments=None):
     # From theta = 0.5, sigma = 2, and as the goal the next observation itself.
     model = jnp.log(0.5), jnp.log(2.0), jnp.full(9, jnp.log(NOISE)), jnp.eye(9, 8, -1)
     how = {"optimizer": optax.adam(optax.cosine_decay_schedule(0.03, STEPS)), "steps": STEPS}
-    model, losses = fj.training.fit(model, negative_elbo, ys, fit_key, batch_size=SERIES, **how)
-    fit, end = jnp.stack(model[:2]), losses[-STEPS // 4 :]
+    state, losses = fj.training.fit(model, negative_elbo, ys, fit_key, batch_size=SERIES, **how)
+    model, fit, end = state.model, jnp.stack(state.model[:2]), losses[-STEPS // 4 :]
     errors = jnp.sqrt(jnp.diag(jnp.linalg.inv(-SERIES * jax.hessian(log_evidence)(fit, ys))))
     for name, true, log, error in zip(("theta", "sigma"), TRUTH, fit, errors, strict=True):
         print(f"{name} {jnp.exp(log):.3f} ± {jnp.exp(log) * error:.3f}, in truth {true}")

@@ -73,7 +73,7 @@ def main(arguments=None):
     models = eqx.filter_vmap(new_model)(jax.random.split(model_key, SETS))
     how = {"optimizer": optax.adam(optax.cosine_decay_schedule(0.02, STEPS)), "steps": STEPS}
     ys = ys.reshape(PATHS, SETS, -1)
-    models, _ = fj.training.fit(models, loss, ys, fit_key, batch_size=64, **how)
+    models = fj.training.fit(models, loss, ys, fit_key, batch_size=64, **how)[0].model
 
     x = law.std * jnp.linspace(-3, 3, 101)
     weight = jnp.exp(jax.vmap(law.log_prob)(x))

@@ -201,7 +201,7 @@ def trained(digits: fj.data.Digits, key: jax.Array, steps: int) -> tuple[fj.mode
     def loss(network, sample, key):
         return fj.losses.flow_matching(network, sample.image, key, sample.label)
 
-    return fj.training.fit(
+    state, losses = fj.training.fit(
         network,
         loss,
         digits.train,
@@ -211,6 +211,7 @@ def trained(digits: fj.data.Digits, key: jax.Array, steps: int) -> tuple[fj.mode
         batch_size=128,
         progress=True,
     )
+    return state.model, losses
 
 
 def draw_digits(

@@ -199,7 +199,8 @@ def check_training():
 
     def trained(data):
         settings = {"optimizer": optax.adam(0.1), "steps": 3, "batch_size": 8}
-        return fj.training.fit(jnp.zeros(2), loss, data, KEY, **settings)
+        state, losses = fj.training.fit(jnp.zeros(2), loss, data, KEY, ema=0.9, **settings)
+        return state.model, state.ema, losses
 
     expected = trained((x, 3 * x))
     for name, mesh, context in meshes():

@@ -49,7 +49,10 @@ def with_examples():
 EXAMPLES = with_examples()
 
 # Their examples need JAX's standard promotion of dtypes: optax does not hold to the strict one.
-STANDARD_PROMOTION = {"flowjax.training.fit.fit"}
+STANDARD_PROMOTION = {
+    f"flowjax.training.{name}"
+    for name in ("loop.fit", "state.TrainState", "state.init", "state.step", "state.averaged")
+}
 
 
 def run_examples(name, text):

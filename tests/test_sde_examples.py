@@ -107,8 +107,8 @@ def test_the_mean_weight_is_the_evidence_whatever_the_guide(latent):
 def test_a_latent_sde_learns_the_parameters_of_the_greatest_evidence(latent, fits, tmp_path):
     # This checks theta and sigma against the truth, by five standard errors, and the ELBO.
     latent.main(arguments(tmp_path))
-    ((ys, (model, _)),) = fits
-    fit = jnp.stack(model[:2])
+    ((ys, (state, _)),) = fits
+    fit = jnp.stack(state.model[:2])
     hessian = jax.hessian(latent.log_evidence)(fit, ys)
     from_best = jnp.linalg.solve(hessian, jax.grad(latent.log_evidence)(fit, ys))
     errors = jnp.sqrt(jnp.diag(jnp.linalg.inv(-len(ys) * hessian)))
@@ -144,9 +144,9 @@ def test_the_energy_score_of_brownian_motion_is_that_of_gaussian_vectors(neural)
 def test_a_neural_sde_learns_the_drift_and_the_diffusion(neural, fits, tmp_path):
     # This checks theta and sigma against the truth, by eight standard errors of a mean of eight.
     neural.main(arguments(tmp_path))
-    ((_, (models, _)),) = fits
+    ((_, (state, _)),) = fits
     # The errors themselves are small, so that the check has power.
-    assert jnp.std(jnp.exp(models[1])) < 0.1
+    assert jnp.std(jnp.exp(state.model[1])) < 0.1
     assert (tmp_path / "neural_sde.png").exists()
 
 

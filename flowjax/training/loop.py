@@ -85,7 +85,8 @@ def fit(
             loss is not a function or the loss not a real floating scalar, a leaf of data is
             not an array of numbers, or the model has no floating array.
         ValueError: data has no leaf, no sample, leaves that differ in N or numbers that are not
-            finite; steps or batch_size is out of range; batch_size is missing, or given where the
+            finite, or integers, such as labels out of range, of which the loss is not; steps or
+            batch_size is out of range; batch_size is missing, or given where the
             batches come from elsewhere; state is one of another model, loss, key or optimiser; or
             an iterator ends too soon.
         ImportError: progress is asked for and tqdm is not installed.
@@ -116,7 +117,7 @@ def fit(
     begun = init(model, loss, key, **how)
     now = begun if state is None else going_on(state, begun)
     refuse_traced(now)
-    run = _batches(data, batch_size, jax.random.split(now.key)[0])
+    run = _batches(data, batch_size, now)
     at = first = int(now.step)
     losses, info = [], None
     with progress_bar(steps, "training", "step") if progress else contextlib.nullcontext() as bar:
@@ -132,8 +133,10 @@ def fit(
     return now, _finite([values[:count] for values, count in jax.device_get(losses)], first)
 
 
-def _batches(data: Any, batch_size: int | None, key: Array) -> Callable[..., Any]:
+def _batches(data: Any, batch_size: int | None, state: TrainState) -> Callable[..., Any]:
     """What takes a few of so many steps, on the data: ``-> state, info, losses, how many``."""
+    # As `after`: the second of the two is the loss's.
+    key = jax.random.split(state.key)[0]
     if callable(data) or isinstance(data, Iterator):
         if callable(data):
             _check.function(data, "data", "(key, i) -> batch, or arrays", takes=2)
@@ -157,6 +160,7 @@ def _batches(data: Any, batch_size: int | None, key: Array) -> Callable[..., Any
     # Many short passes at once, or a long one, of which the order is kept.
     passes = 1 if in_pass >= _CHUNK else _CHUNK // in_pass + 2
     kept: dict[int, Array] = {}
+    _refuse_labels(state, data, size, jnp.zeros((passes, samples), jnp.int32))
 
     def run(state: TrainState, at: int, most: int) -> Any:
         first, place = divmod(at, in_pass)
@@ -168,6 +172,25 @@ def _batches(data: Any, batch_size: int | None, key: Array) -> Callable[..., Any
         return *_loop(state, (data, kept[first]), size, *numbers, _rows), count
 
     return run
+
+
+def _refuse_labels(state: TrainState, data: Any, size: int, orders: Array) -> None:
+    """Refuses integers of which the loss is not finite, as of a label that a model has no row for.
+
+    Those that are out of range are the least or the largest: a step on these, by the same program.
+    """
+    for name, leaf in _check.leaves_with_names(data, "data"):
+        if not jnp.issubdtype(leaf.dtype, jnp.integer):
+            continue
+        for extreme in (np.argmin, np.argmax):
+            place = np.unravel_index(extreme(np.asarray(leaf)), leaf.shape)
+            source = data, jnp.full_like(orders, place[0])
+            info = _loop(state, source, size, jnp.int32(0), jnp.int32(1), _rows)[1]
+            if not bool(jnp.isfinite(info.loss)):
+                raise ValueError(
+                    f"{name} must be integers, such as labels, of which the loss is finite: it is "
+                    f"{float(info.loss)} of the sample {place[0]}, which has {leaf[place]}."
+                )
 
 
 @partial(jax.jit, static_argnums=(2, 3))

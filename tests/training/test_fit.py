@@ -300,6 +300,7 @@ def test_without_tqdm_the_error_names_the_extra(monkeypatch):
         ({"data": ()}, ValueError, "data must hold at least one array"),
         ({"data": jnp.zeros((0, 3))}, ValueError, "at least one sample"),
         ({"data": (jnp.zeros(4), jnp.zeros(5))}, ValueError, "data\\[0\\].*4.*data\\[1\\].*5"),
+        ({"data": jnp.array([1.0, jnp.nan])}, ValueError, "data must be finite, got 1 numbers"),
         ({"data": jnp.zeros(())}, ValueError, "leading axis"),
         ({"data": [1.0, 2.0]}, TypeError, "data\\[0\\] must be an array of numbers, got float"),
         ({"steps": 0}, ValueError, "steps"),

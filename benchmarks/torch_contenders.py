@@ -5,6 +5,7 @@ anything is timed. Without torch, or without one of the packages, its contenders
 """
 
 import importlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ torch = _imported("torch")
 torchdiffeq = torch and _imported("torchdiffeq")
 torchsde = torch and _imported("torchsde")
 flow_matching = torch and _imported("flow_matching.solver")
+torchcfm = torch and _imported("torchcfm.conditional_flow_matching")
 
 PACKAGES = {
     name: module
@@ -33,6 +35,7 @@ PACKAGES = {
         ("torchdiffeq", torchdiffeq),
         ("torchsde", torchsde),
         ("flow_matching", flow_matching),
+        ("torchcfm", torchcfm),
     )
     if module is not None
 }
@@ -89,6 +92,33 @@ def sde(problem: Problem) -> dict[str, Callable[[int], Any]]:
         return _finished(xs[-1].reshape(*batch, *x0.shape))
 
     return {"torchsde": run}
+
+
+def training(width: int, batch: int, steps: int, data: Any) -> dict[str, Callable[[], Any]]:
+    """So many steps of a network of three hidden layers on torchcfm's conditional flow matching."""
+    if torchcfm is None:
+        return {}
+    sizes, layers = (3, width, width, width, 2), []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [torch.nn.Linear(inputs, outputs), torch.nn.SELU()]
+    network = torch.nn.Sequential(*layers[:-1])
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    matcher = torchcfm.ConditionalFlowMatcher(sigma=0.0)
+    data = torch.from_numpy(np.array(data))
+
+    def run() -> Any:
+        losses = []
+        for _ in range(steps):
+            x1 = data[torch.randint(len(data), (batch,))]
+            t, xt, ut = matcher.sample_location_and_conditional_flow(torch.randn_like(x1), x1)
+            loss = torch.mean((network(torch.cat([xt, t[:, None]], 1)) - ut) ** 2)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        return torch.stack(losses).numpy()
+
+    return {"torchcfm": run}
 
 
 def to_numpy(tree: Any) -> Any:

@@ -48,10 +48,11 @@ def main(steps=2000):
     how = {"optimizer": optax.adam(1e-3), "steps": steps, "batch_size": 256, "ema": 0.99}
     scores = []
     for name, (trained, field) in networks.items():
-        loss = lambda trained, x1, key, field=field: fj.losses.flow_matching(
-            field(trained), x1, key
-        )
-        state, losses = fj.training.fit(trained, loss, data, fit_key, **how)
+
+        def loss(trained, x1, key, field=field):
+            return fj.losses.flow_matching(field(trained), x1, key)
+
+        state, _ = fj.training.fit(trained, loss, data, fit_key, **how)
         v = fj.velocity(field(fj.training.averaged(state)), fj.CondOT())
         xs = fj.sample(key, v, fj.CondOT().prior((2,)).sample, fj.uniform_grid(50), 4096)
         scores.append(float(jnp.mean(jax.vmap(truth.log_prob)(xs))))

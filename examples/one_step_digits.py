@@ -21,11 +21,11 @@ from sklearn.svm import SVC
 import flowjax as fj
 from flowjax import plot
 
-STEPS = 6000
+STEPS = 3000
 
 
 class Average(eqx.Module):
-    """The average velocity from t to r, by a network that sees t, and r - t as one more pixel row."""
+    """The average velocity from t to r; the network sees r - t as one more row of pixels."""
 
     network: fj.models.MLP
 
@@ -39,16 +39,19 @@ def loss(model, digit, key):
     return fj.losses.mean_flow(model, digit.image, key, digit.label, time=law, instant=0.5)
 
 
+def flat(images):
+    return np.asarray(images).reshape(-1, 64)
+
+
 def main(out="out/one_step_digits"):
     model_key, fit_key, key = jax.random.split(jax.random.key(0), 3)
     digits = fj.data.digits()
-    network = fj.models.MLP((9, 8), width=384, depth=4, num_classes=10, key=model_key)
+    network = fj.models.MLP((9, 8), width=256, depth=3, num_classes=10, key=model_key)
     rate = optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, STEPS)
-    how = {"optimizer": optax.adam(rate), "steps": STEPS, "batch_size": 256, "ema": 0.999}
+    how = {"optimizer": optax.adam(rate), "steps": STEPS, "batch_size": 128, "ema": 0.998}
     state, _ = fj.training.fit(Average(network), loss, digits.train, fit_key, progress=True, **how)
 
     field = fj.two_time(fj.training.averaged(state))
-    flat = lambda images: np.asarray(images).reshape(-1, 64)
     judge = SVC(C=10).fit(flat(digits.train.image), digits.train.label)
     labels, init = jnp.tile(jnp.arange(10), 100), fj.CondOT().prior((8, 8)).sample
     figure = Figure(figsize=(12, 4), dpi=120, layout="compressed")

@@ -51,7 +51,14 @@ EXAMPLES = with_examples()
 # Their examples need JAX's standard promotion of dtypes: optax does not hold to the strict one.
 STANDARD_PROMOTION = {
     f"flowjax.training.{name}"
-    for name in ("loop.fit", "state.TrainState", "state.init", "state.step", "state.averaged")
+    for name in (
+        "loop.fit",
+        "state.TrainState",
+        "state.init",
+        "state.step",
+        "state.averaged",
+        "files.restore",
+    )
 }
 
 

@@ -16,8 +16,8 @@ from flowjax.couplings.sinkhorn import sinkhorn
 # Of the mean cost, and how many steps: what SciPy's solver begins with (measured).
 _SMOOTHING, _STEPS = 0.005, 20
 
-# Of the interval that a weight is searched in.
-_HALVINGS = 50
+# Of the interval that a weight is searched in, which labels that are all but equal make long.
+_HALVINGS = 150
 
 
 def exact(
@@ -138,11 +138,17 @@ def conditional(
     x0 = rows(x0, jax.random.permutation(key, batch_size(x1)))
     matrix = costs(x0, x1, cost)
     if classes:
-        apart = jnp.where(labels[:, None] == labels[None, :], 0, jnp.inf).astype(matrix.dtype)
-        return Pairs(rows(x0, assignment(matrix + apart, labels)), x1, labels)
-    apart = costs(labels, labels, label_cost, "label_cost").astype(matrix.dtype)
-    if not isinstance(apart, Tracer) and np.any(np.asarray(apart) < 0):
-        raise ValueError(f"label_cost must not be negative, got {apart.min()}.")
+        (y,) = jax.tree.leaves(labels)
+        apart = jnp.where(y[:, None] == y[None, :], 0, jnp.inf).astype(matrix.dtype)
+        return Pairs(rows(x0, assignment(matrix + apart, y)), x1, labels)
+    apart = costs(labels, labels, label_cost, "label_cost", matrix.dtype)
+    if not isinstance(apart, Tracer):
+        if np.any(np.asarray(apart) < 0):
+            raise ValueError(f"label_cost must not be negative, got {apart.min()}.")
+        if np.any(np.diagonal(apart) != 0):
+            raise ValueError(
+                f"label_cost must be zero for equal labels, got {np.diagonal(apart).max()}."
+            )
     # Where the labels are equal, 0 also times an infinite weight.
     apart = jnp.where(apart == 0, 0, _weight(matrix, apart, share) * apart)
     return Pairs(rows(x0, assignment(matrix + apart)), x1, labels)

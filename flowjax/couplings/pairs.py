@@ -96,7 +96,13 @@ def rows(tree: Any, indices: Array) -> Any:
     return jax.tree.map(lambda leaf: jnp.take(leaf, indices, axis=0, mode="fill"), tree)
 
 
-def costs(x0: Any, x1: Any, cost: Callable[[Any, Any], Any] | None, name: str = "cost") -> Array:
+def costs(
+    x0: Any,
+    x1: Any,
+    cost: Callable[[Any, Any], Any] | None,
+    name: str = "cost",
+    dtype: Any = None,
+) -> Array:
     """The cost of each pair, (N, N) of (x0_i, x1_j).
 
     One that is not finite is refused, and NaN where it cannot be seen. No derivative passes through
@@ -105,7 +111,8 @@ def costs(x0: Any, x1: Any, cost: Callable[[Any, Any], Any] | None, name: str = 
     if cost is not None:
         _check.function(cost, name, "(x0, x1) -> scalar of two samples", takes=2)
     x0, x1 = jax.lax.stop_gradient((x0, x1))
-    matrix = jax.lax.stop_gradient(_costs(x0, x1, cost, name))
+    dtype = widest(x1) if dtype is None else dtype
+    matrix = jax.lax.stop_gradient(_costs(x0, x1, cost, name, dtype))
     if isinstance(matrix, Tracer):
         return jnp.where(jnp.isfinite(matrix), matrix, jnp.nan)
     if not np.all(np.isfinite(matrix)):
@@ -121,8 +128,9 @@ def costs(x0: Any, x1: Any, cost: Callable[[Any, Any], Any] | None, name: str = 
 
 
 @eqx.filter_jit
-def _costs(x0: Any, x1: Any, cost: Callable[[Any, Any], Any] | None, name: str) -> Array:
-    dtype = widest(x1)
+def _costs(
+    x0: Any, x1: Any, cost: Callable[[Any, Any], Any] | None, name: str, dtype: Any
+) -> Array:
     if cost is not None:
 
         def one(a: Any, b: Any) -> Array:

@@ -170,7 +170,9 @@ def bridge(
     z, data = start_of(None, x1, noise_key), wide(x1)
     spread = sigma * jnp.sqrt(t * (1 - t))
     xt = narrow(weighted(data, (1 - t, x0), (t, data), (spread, z)), x1)
-    slope = sigma * jnp.sqrt(t / (1 - t))
-    target = weighted(data, (1, data), (-1, x0), (-slope, z))
     given = _check.alike(model(t, xt, args), xt, "the model's output")
-    return (mean_square(wide(given), target) / (1 + slope**2)).astype(dtype)
+    # The root of the weight, and that times the target, whose noise is infinite at t = 1.
+    total = (1 - t) + sigma**2 * t
+    root, noise = jnp.sqrt((1 - t) / total), sigma * jnp.sqrt(t / total)
+    target = weighted(data, (root, data), (-root, x0), (-noise, z))
+    return mean_square(weighted(data, (root, wide(given))), target).astype(dtype)

@@ -223,7 +223,7 @@ def velocity_of(model: Any, schedule: Any, predicts: str) -> Velocity:
 def start_of(x0: Any, x1: State, key: Array) -> State:
     """The start of a path, given, drawn by a function, or standard normal; wide."""
     if callable(x0):
-        x0 = x0(key)
+        x0 = _check.function(x0, "x0", "key -> x0, or one sample like x1", takes=1)(key)
     if x0 is not None:
         return wide(_check.alike(x0, x1, "x0", exact=False, of="x1"))
     leaves, structure = jax.tree.flatten(wide(x1))

@@ -119,18 +119,19 @@ def stratified(key: Array, num: int, law: Law = uniform) -> Array:
     _check.single_key(key)
     num = _check.positive_int(num, "num")
     order_key, key = jax.random.split(key)
-    u = (jax.random.permutation(order_key, num) + jax.random.uniform(key, (num,))) / num
-    return jax.vmap(lambda u: time_of(law, u))(u)
+    within = jax.random.uniform(key, (num,))
+    u = (jax.random.permutation(order_key, num).astype(within.dtype) + within) / num
+    return jax.vmap(lambda u: time_of(law, u, "law"))(u)
 
 
-def time_of(law: Any, u: Array) -> Array:
+def time_of(law: Any, u: Array, name: str = "time") -> Array:
     """The time that a law gives for a uniform number, between the ends of a schedule."""
-    _check.function(law, "time", "u -> t", takes=1)
+    _check.function(law, name, "u -> t", takes=1)
     seen = _check.concrete(lambda: [law(jnp.full((), end, float)) for end in (1e-3, 0.5, 0.999)])
     for time in seen or ():
         if jnp.shape(time) != ():
-            raise ValueError(f"time must give one t for one u, got shape {jnp.shape(time)}.")
-        require(lambda t: 0 <= t <= 1, time, message="time must give times within [0, 1]")
+            raise ValueError(f"{name} must give one t for one u, got shape {jnp.shape(time)}.")
+        require(lambda t: 0 <= t <= 1, time, message=f"{name} must give times within [0, 1]")
     eps = jnp.finfo(u.dtype).eps
     # Neither 0 nor 1, where some predictions determine no velocity.
     u = jnp.clip(u, eps / 2, 1 - eps / 2)

@@ -77,14 +77,14 @@ def mean_flow(
     """
     field, x1, drawn = _drawn(model, x1, key, schedule, x0, time, instant)
     t, r, xt, velocity = drawn
-    tangent = field(t, xt, args) if own_tangent else velocity
+    tangent = field(t, xt, args) if own_tangent else narrow(velocity, x1)
 
     def average(t: Array, x: State) -> State:
         return field.between(t, r, x, args)
 
     one = jnp.ones_like(t)
     given, rate = jax.jvp(average, (t, xt), (one, jax.lax.stop_gradient(tangent)))
-    target = weighted(wide(x1), (1, wide(velocity)), (r - t, wide(rate)))
+    target = weighted(wide(x1), (1, velocity), (r - t, wide(rate)))
     return mean_square(wide(given), jax.lax.stop_gradient(target)).astype(t.dtype)
 
 
@@ -145,14 +145,14 @@ def flow_map(
 
     x, slope = jax.jvp(mapped, (r,), (jnp.ones_like(r),))
     teacher = jax.lax.stop_gradient(field(r, narrow(x, x1), args))
-    on_diagonal = mean_square(wide(field(t, xt, args)), wide(velocity))
+    on_diagonal = mean_square(wide(field(t, xt, args)), velocity)
     return (on_diagonal + mean_square(slope, wide(teacher))).astype(t.dtype)
 
 
 def _drawn(
     model: Any, x1: Any, key: Array, schedule: Any, x0: Any, time: Any, instant: Any
 ) -> tuple[TwoTime, State, tuple[Array, Array, State, State]]:
-    """The field, the sample, two times in order, the state at the first and its pair's velocity."""
+    """The field, the sample, two times in order, the state at the first, its wide velocity."""
     _check.single_key(key)
     field = model if isinstance(model, TwoTime) else two_time(model)
     x1 = _check.state(x1, "x1")
@@ -170,5 +170,5 @@ def _drawn(
     t, r = jnp.where(at_once, times[0], t), jnp.where(at_once, times[0], r)
     x0, path = start_of(x0, x1, noise_key), path_at(schedule, t, dtype)
     xt = narrow(on_path(path, x0, wide(x1)), x1)
-    velocity = narrow(target_of("velocity", path, x0, wide(x1)), x1)
+    velocity = target_of("velocity", path, x0, wide(x1))
     return field, x1, (t, r, xt, velocity)

@@ -160,13 +160,16 @@ def _batches(data: Any, batch_size: int | None, state: TrainState) -> Callable[.
     # Many short passes at once, or a long one, of which the order is kept.
     passes = 1 if in_pass >= _CHUNK else _CHUNK // in_pass + 2
     kept: dict[int, Array] = {}
-    _refuse_labels(state, data, size, jnp.zeros((passes, samples), jnp.int32))
+    if state.step == 0 and not state.recipe.batch_loss:
+        _refuse_labels(state, data, size, jnp.zeros((passes, samples), jnp.int32))
 
     def run(state: TrainState, at: int, most: int) -> Any:
-        first, place = divmod(at, in_pass)
-        if first not in kept:
+        number = at // in_pass
+        first = next(iter(kept), number)
+        if first not in kept or not first <= number < first + passes:
             kept.clear()
-            kept[first] = _orders(key, first, passes, samples)
+            first, kept[number] = number, _orders(key, number, passes, samples)
+        place = at - first * in_pass
         count = min(most, _CHUNK, passes * in_pass - place)
         numbers = jnp.int32(place), jnp.int32(count)
         return *_loop(state, (data, kept[first]), size, *numbers, _rows), count
@@ -177,19 +180,25 @@ def _batches(data: Any, batch_size: int | None, state: TrainState) -> Callable[.
 def _refuse_labels(state: TrainState, data: Any, size: int, orders: Array) -> None:
     """Refuses integers of which the loss is not finite, as of a label that a model has no row for.
 
-    Those that are out of range are the least or the largest: a step on these, by the same program.
+    Those that are out of range are the least or the largest: a step on these, by the same program,
+    and where its loss is not finite another with zeros in their place, of which it is.
     """
-    for name, leaf in _check.leaves_with_names(data, "data"):
-        if not jnp.issubdtype(leaf.dtype, jnp.integer):
+
+    def finite(data: Any, sample: Array) -> bool:
+        source, first = (data, jnp.full_like(orders, sample)), (jnp.int32(0), jnp.int32(1))
+        return bool(jnp.isfinite(_loop(state, source, size, *first, _rows)[1].loss))
+
+    leaves, structure = jax.tree.flatten(data)
+    for i, (name, leaf) in enumerate(_check.leaves_with_names(data, "data")):
+        if not jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.size == 0:
             continue
-        for extreme in (np.argmin, np.argmax):
-            place = np.unravel_index(extreme(np.asarray(leaf)), leaf.shape)
-            source = data, jnp.full_like(orders, place[0])
-            info = _loop(state, source, size, jnp.int32(0), jnp.int32(1), _rows)[1]
-            if not bool(jnp.isfinite(info.loss)):
+        zeros = jax.tree.unflatten(structure, [*leaves[:i], jnp.zeros_like(leaf), *leaves[i + 1 :]])
+        for place in (jnp.argmin(leaf), jnp.argmax(leaf)):
+            sample = place // (leaf.size // leaf.shape[0])
+            if not finite(data, sample) and finite(zeros, sample):
                 raise ValueError(
                     f"{name} must be integers, such as labels, of which the loss is finite: it is "
-                    f"{float(info.loss)} of the sample {place[0]}, which has {leaf[place]}."
+                    f"not of sample {sample}, which has {leaf.reshape(-1)[place]}."
                 )
 
 
@@ -200,7 +209,8 @@ def _orders(key: Array, first: Any, passes: int, samples: int) -> Array:
     def order(number: Array) -> Array:
         return jax.random.permutation(jax.random.fold_in(key, number), samples)
 
-    return jax.vmap(order)(first + jnp.arange(passes))
+    # One after the other: by an rbg key under `vmap` an order would depend on the first of them.
+    return jax.lax.map(order, first + jnp.arange(passes))
 
 
 def _rows(source: Any, size: int, place: Array, step_index: Array) -> Any:
@@ -269,9 +279,9 @@ def going_on(state: Any, begun: TrainState) -> TrainState:
     for name in ("model", "ema", "optimizer_state"):
         got, want = (_kinds(getattr(one, name)) for one in (state, begun))
         if got != want:
+            got, want = (one[1] if got[1] != want[1] else one[0] for one in (got, want))
             raise ValueError(
-                f"state must be one of this {name.removesuffix('_state')}, of arrays {want[1]}, "
-                f"got {got[1]}."
+                f"state must be one of this {name.removesuffix('_state')}, {want}, got {got}."
             )
     words = [jax.random.key_data(one.key).tolist() for one in (state, begun)]
     if words[0] != words[1]:

@@ -1,5 +1,6 @@
 """Training as a pure function: a state, and the step that takes it on."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from flowjax import _check
+from flowjax._numerics import narrow, wide
 
 
 class Recipe(NamedTuple):
@@ -28,7 +30,8 @@ class TrainState(eqx.Module):
 
     Args:
         model: being trained.
-        ema: the model with the exponential moving average of what is trained; None without one.
+        ema: the exponential moving average of what is trained, in at least 32 bits, and None in the
+            place of the rest; see `averaged`.
         optimizer_state: of optax.
         step: how many steps were taken, a scalar of int32.
         key: that names the batches and the randomness of the loss.
@@ -116,16 +119,20 @@ def init(
         ema = _check.static_number(ema, "ema")
         if not 0 <= ema < 1:
             raise ValueError(f"ema must be a decay from 0 to below 1, got {ema}.")
-    # A weak type, as of jnp.array(0.0), would last one step only and compile the next one anew.
-    model = jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf, model
-    )
+    if isinstance(loss, eqx.Module) and any(map(eqx.is_array, jax.tree.leaves(loss))):
+        raise TypeError(
+            f"loss must hold no arrays, got {eqx.tree_pformat(loss)}: call it in a function, "
+            f"lambda model, sample, key: loss(model, sample, key)."
+        )
+    model = _strong(model)
     trained = trained_part(model, trainable)
-    recipe = Recipe(loss, optimizer, _Static.of(trainable), ema, batch_loss)
-    # A copy, lest one buffer be two of the state.
-    average = None if ema is None else jax.tree.map(jnp.copy, trained)
+    # What is trained is decided once: a function of a leaf may know it by what it is.
+    which = jax.tree.map(lambda leaf: leaf is not None, trained, is_leaf=lambda x: x is None)
+    recipe = Recipe(loss, optimizer, _Static.of(which), ema, batch_loss)
+    # A copy, lest one buffer be two of the state, of at least 32 bits, lest small steps be lost.
+    average = None if ema is None else jax.tree.map(jnp.copy, wide(trained))
     return TrainState(
-        model, average, optimizer.init(trained), jnp.zeros((), jnp.int32), key, recipe
+        model, average, _strong(optimizer.init(trained)), jnp.zeros((), jnp.int32), key, recipe
     )
 
 
@@ -171,7 +178,10 @@ def averaged(state: TrainState) -> Any:
         >>> float(state.model), float(fj.training.averaged(state))
         (1.0, 0.5)
     """
-    return state.model if state.ema is None else eqx.combine(state.ema, state.model)
+    if state.ema is None:
+        return state.model
+    trained = eqx.filter(state.model, state.recipe.trainable.value)
+    return eqx.combine(narrow(state.ema, trained), state.model)
 
 
 def after(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
@@ -197,18 +207,14 @@ def after(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
         return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), jax.vmap(one)(batch, keys))
 
     (value, aux), gradient = jax.value_and_grad(of_batch, has_aux=True)(trained)
-    updates, optimizer_state = optax.with_extra_args_support(recipe.optimizer).update(
-        gradient,
-        state.optimizer_state,
-        trained,
-        value=value,
-        grad=gradient,
-        value_fn=lambda trained: of_batch(trained)[0],
+    extra = {"value": value, "grad": gradient, "value_fn": lambda trained: of_batch(trained)[0]}
+    updates, optimizer_state = recipe.optimizer.update(
+        gradient, state.optimizer_state, trained, **_wanted(recipe.optimizer.update, extra)
     )
     trained = optax.apply_updates(trained, updates)
     average = state.ema
     if average is not None:
-        average = optax.incremental_update(trained, average, 1 - recipe.ema)
+        average = optax.incremental_update(wide(trained), average, 1 - recipe.ema)
     model = eqx.combine(trained, rest)
     return TrainState(model, average, optimizer_state, state.step + 1, state.key, recipe), Info(
         value, aux
@@ -216,6 +222,21 @@ def after(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
 
 
 _compiled = eqx.filter_jit(after)
+
+
+def _wanted(update: Callable[..., Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """Those of the extra arguments that an optimiser takes."""
+    parameters = inspect.signature(update).parameters.values()
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
+        return extra
+    return {one.name: extra[one.name] for one in parameters if one.name in extra}
+
+
+def _strong(tree: Any) -> Any:
+    """The tree without weak types, which would last one step only and compile the next one anew."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, leaf.dtype) if eqx.is_inexact_array(leaf) else leaf, tree
+    )
 
 
 def _scalar(value: Any, name: str) -> tuple[Array, Any]:

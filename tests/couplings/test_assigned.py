@@ -325,3 +325,43 @@ def test_what_is_not_finite_is_refused_by_name(unchecked, name):
 def test_bad_conditions_are_refused(unchecked, labels, options, error, words):
     with pytest.raises(error, match=words):
         conditional(KEY, X, X, labels, **options)
+
+
+def test_classes_may_have_a_cost_of_their_own_and_a_name():
+    """With a large cost between classes each is solved apart, as without one."""
+    key, n = jax.random.key(5), 24
+    x0, x1 = (jax.random.normal(k, (n, 2)) for k in jax.random.split(key))
+    labels = jnp.arange(n) % 3
+    far = lambda a, b: jnp.where(a == b, 0.0, 1.0)  # noqa: E731
+    apart = conditional(key, x0, x1, labels)
+    np.testing.assert_array_equal(conditional(key, x0, x1, {"y": labels}).x0, apart.x0)
+    costly = conditional(key, x0, x1, labels, label_cost=far, share=0.01)
+    np.testing.assert_array_equal(costly.x0, apart.x0)
+
+
+@pytest.mark.parametrize(
+    ("label_cost", "words"),
+    [
+        (lambda a, b: a - b, "label_cost must not be negative"),
+        (lambda a, b: (a - b) ** 2 + 1, "label_cost must be zero for equal labels, got 1"),
+    ],
+)
+def test_a_cost_of_labels_that_is_none_is_refused(label_cost, words):
+    x = jax.random.normal(jax.random.key(6), (5, 2))
+    with pytest.raises(ValueError, match=words):
+        conditional(jax.random.key(7), x, -x, jnp.arange(5.0), label_cost=label_cost)
+
+
+def test_the_weight_is_found_where_labels_are_all_but_equal(x64):
+    """Against a search over all weights at which a pair changes sides, in NumPy."""
+    rng = np.random.default_rng(8)
+    n, share = 30, 0.2
+    y = np.repeat(np.arange(1.0, 6.0), 6)
+    y = y + np.tile(np.arange(6), 5) * np.spacing(y)
+    cost, apart = rng.random((n, n)), (y[:, None] - y[None, :]) ** 2
+    own = np.diagonal(cost)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bends = np.sort(((own - cost) / apart)[apart > 0])
+    shares = lambda w: np.mean(cost + w * apart <= own)  # noqa: E731
+    want = next(w for w in bends[bends > 0] if shares(w * (1 + 1e-9)) <= share)
+    np.testing.assert_allclose(_weight(cost, apart, share), want, rtol=1e-6)

@@ -7,7 +7,9 @@ import numpy as np
 import optax
 import pytest
 
+import flowjax as fj
 from flowjax import training
+from flowjax.training import loop
 
 KEY = jax.random.key(4)
 X = np.linspace(-1, 1, 20, dtype=np.float32)
@@ -170,11 +172,12 @@ def test_a_loss_of_the_whole_batch_is_given_it_and_one_key():
     "optimizer",
     [
         optax.MultiSteps(optax.sgd(0.1), 2),
+        optax.MultiSteps(optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()), 2),
         optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=2)),
         optax.lbfgs(),
         optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1)),
     ],
-    ids=["MultiSteps", "reduce_on_plateau", "lbfgs", "chain"],
+    ids=["MultiSteps", "MultiSteps of extra arguments", "reduce_on_plateau", "lbfgs", "chain"],
 )
 def test_any_optimizer_of_optax_will_do(optimizer):
     loss = lambda m, s, key: (m["slope"] * s[0] + m["offset"] - s[1]) ** 2  # noqa: E731
@@ -207,3 +210,100 @@ def test_what_does_not_go_together_is_refused(unchecked, how, error, words):
     state, _ = fit(2)
     with pytest.raises(error, match=words):
         fit(2, **({"state": state} | how))
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_a_state_goes_through_a_file_bit_for_bit(tmp_path, ema, kind):
+    key = jax.random.key(4, impl=kind)
+    whole, _ = fit(20, ema=ema, key=key)
+    fit(10, ema=ema, key=key, callback=lambda state, info: training.save(tmp_path / "s", state))
+    begun = training.init(MODEL, squared_error, key, optimizer=ADAM, ema=ema)
+    state, _ = fit(10, ema=ema, key=key, state=training.restore(tmp_path / "s", begun))
+    equal(state.model, whole.model)
+    equal(training.averaged(state), training.averaged(whole))
+    assert [file.name for file in tmp_path.iterdir()] == ["s"]
+
+
+def test_a_file_of_another_state_is_refused(tmp_path, monkeypatch):
+    make = lambda **how: training.init(  # noqa: E731
+        how.pop("model", MODEL), squared_error, KEY, **({"optimizer": ADAM} | how)
+    )
+    file = tmp_path / "state"
+    training.save(file, make())
+    for how in ({"optimizer": optax.sgd(0.1)}, {"ema": 0.9}, {"model": {"slope": jnp.zeros(2)}}):
+        with pytest.raises(ValueError, match="path must be a file of such a state"):
+            training.restore(file, make(**how))
+    whole = file.read_bytes()
+    for part in (whole[:-1], whole[:100], b"", whole + b"x"):
+        file.write_bytes(part)
+        with pytest.raises(ValueError, match="path must be a file of such a state"):
+            training.restore(file, make())
+    with pytest.raises(FileNotFoundError):
+        training.restore(tmp_path / "other", make())
+    # What was there stays if a save does not end well.
+    file.write_bytes(whole)
+
+    def full_disk(path, state):
+        path.write_bytes(b"a part")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(eqx, "tree_serialise_leaves", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        training.save(file, make())
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("state", whole)]
+
+
+def test_an_average_in_bfloat16_is_that_of_its_closed_form():
+    model = jnp.zeros((), jnp.bfloat16)
+    loss = lambda model, x, key: (model - 1).astype(jnp.float32) ** 2  # noqa: E731
+    state, _ = fit(2000, np.zeros(8, np.float32), model, loss, ema=0.999, optimizer=optax.sgd(0.5))
+    assert state.model == 1
+    # 1 - 0.999^2000, if the model is 1 from the first step on.
+    assert abs(float(state.ema) - (1 - 0.999**2000)) < 1e-3
+    assert training.averaged(state).dtype == jnp.bfloat16
+
+
+def test_labels_that_a_model_has_no_row_for_are_refused_before_training():
+    network = fj.models.MLP((2,), width=8, depth=1, num_classes=3, key=KEY)
+    loss = lambda m, sample, key: fj.losses.flow_matching(m, sample[0], key, sample[1])  # noqa: E731
+    x = np.zeros((6, 2), np.float32)
+    how = {"model": network, "loss": loss, "batch_size": 2}
+    for label, sample in ((4, 2), (-1, 5)):
+        labels = np.array([0, 1, 2, 3, 3, 0])
+        labels[sample] = label
+        with pytest.raises(ValueError, match=rf"data\[1\] must be .* sample {sample}, .*{label}"):
+            fit(3, (x, labels), **how)
+    fit(3, (x, np.array([0, 1, 2, 3, 3, 0])), **how)
+    # Whose loss is not finite anyway is not to blame.
+    nan = lambda m, sample, key: loss(m, sample, key) * jnp.nan  # noqa: E731
+    with pytest.warns(RuntimeWarning, match="not finite from step 0"):
+        fit(3, (x, np.array([0, 1, 2, 3, 3, 0])), model=network, loss=nan, batch_size=2)
+
+
+def test_short_passes_are_drawn_once_for_many_calls(monkeypatch):
+    drawn = []
+    orders = loop._orders
+    monkeypatch.setattr(loop, "_orders", lambda *a: drawn.append(a[1]) or orders(*a))
+    seen = []
+    fit(40, callback=lambda state, info: seen.append(float(info.loss)), every=1)
+    assert drawn == [0]
+    np.testing.assert_array_equal(seen, fit(40)[1])
+
+
+def test_what_is_trained_may_be_known_by_what_it_is():
+    trainable = lambda leaf: leaf is MODEL["offset"]  # noqa: E731
+    state, _ = fit(5, trainable=trainable)
+    assert state.model["slope"] == MODEL["slope"]
+    assert state.model["offset"] != MODEL["offset"]
+
+
+def test_a_loss_that_holds_arrays_is_refused():
+    class Loss(eqx.Module):
+        scale: jax.Array
+
+        def __call__(self, model, sample, key):
+            return self.scale * squared_error(model, sample, key)
+
+    with pytest.raises(TypeError, match="loss must hold no arrays, got Loss"):
+        fit(2, loss=Loss(jnp.array(2.0)))

@@ -12,25 +12,26 @@ from flowjax import plot
 steps = int(sys.argv[1]) if sys.argv[1:] else 3000
 model_key, fit_key, key = jax.random.split(jax.random.key(0), 3)
 digits, path, null = fj.data.digits().train, fj.CondOT(), 10
-std = float(jnp.std(digits.image))
+std = float(digits.image.std())
 law = {"time": fj.losses.edm_times(path), "weight": fj.losses.edm_weight(std)}
 
 
 def loss(model, digit, key):
     key, label_key = jax.random.split(key)
-    label = fj.losses.drop_label(label_key, digit.label, null)
+    label = fj.losses.drop_label(label_key, digit.label, null, rate=0.1)
     return fj.losses.flow_matching(model, digit.image, key, label, predicts="data", **law)
 
 
-network = fj.models.MLP((8, 8), width=256, depth=3, num_classes=10, key=model_key)
-model = fj.precondition(network, path, std)
+network = fj.models.MLP((8, 8), 256, 3, num_classes=10, key=model_key)
 rate = optax.warmup_cosine_decay_schedule(0.0, 2e-3, steps // 20, steps)
-how = {"optimizer": optax.adam(rate), "batch_size": 128, "ema": 0.999, "progress": True}
+how = {"optimizer": optax.adam(rate), "batch_size": 128, "progress": True}
+how["ema"] = lambda step: jnp.minimum(0.999, (1 + step) / (10 + step))
+model = fj.precondition(network, path, std)
 state, _ = fj.training.fit(model, loss, digits, fit_key, steps=steps, **how)
 
 v = fj.velocity(fj.training.averaged(state), path, predicts="data")
 v = fj.guidance.classifier_free(v, 2.0, null)
 ts, labels = fj.karras_grid(18, path), jnp.tile(jnp.arange(10), 100)
-how = {"args": labels, "args_axes": 0, "step": fj.edm_heun()}
-images = fj.sample(key, v, path.prior((8, 8), ts[0]).sample, ts, 1000, **how)
+init, how = path.prior((8, 8), ts[0]).sample, {"args": labels, "args_axes": 0}
+images = fj.sample(key, v, init, ts, 1000, step=fj.edm_heun(), **how)
 plot.image_grid(images[:80], title="18 steps, 35 calls").savefig("edm_digits.png")

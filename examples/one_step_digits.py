@@ -39,6 +39,10 @@ def loss(model, digit, key):
     return fj.losses.mean_flow(model, digit.image, key, digit.label, time=law, instant=0.5)
 
 
+def ema(step):
+    return jnp.minimum(0.998, (1 + step) / (10 + step))
+
+
 def flat(images):
     return np.asarray(images).reshape(-1, 64)
 
@@ -48,13 +52,13 @@ def main(out="out/one_step_digits"):
     digits = fj.data.digits()
     network = fj.models.MLP((9, 8), width=256, depth=3, num_classes=10, key=model_key)
     rate = optax.warmup_cosine_decay_schedule(0.0, 1e-3, 100, STEPS)
-    how = {"optimizer": optax.adam(rate), "steps": STEPS, "batch_size": 128, "ema": 0.998}
+    how = {"optimizer": optax.adam(rate), "steps": STEPS, "batch_size": 128, "ema": ema}
     state, _ = fj.training.fit(Average(network), loss, digits.train, fit_key, progress=True, **how)
 
     field = fj.two_time(fj.training.averaged(state))
     judge = SVC(C=10).fit(flat(digits.train.image), digits.train.label)
     labels, init = jnp.tile(jnp.arange(10), 100), fj.CondOT().prior((8, 8)).sample
-    figure = Figure(figsize=(12, 4), dpi=120, layout="compressed")
+    figure = Figure(figsize=(13, 3.2), dpi=120, layout="compressed")
     accuracies = []
     for ax, (n, step) in zip(
         figure.subplots(1, 4),

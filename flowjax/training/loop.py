@@ -39,7 +39,7 @@ def fit(
     steps: int,
     batch_size: int | None = None,
     state: TrainState | None = None,
-    ema: float | None = None,
+    ema: float | Callable[[Array], Any] | None = None,
     trainable: Any = eqx.is_inexact_array,
     batch_loss: bool = False,
     callback: Callable[[TrainState, Info], Any] | None = None,

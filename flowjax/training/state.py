@@ -75,7 +75,7 @@ def init(
     key: Array,
     *,
     optimizer: Any,
-    ema: float | None = None,
+    ema: float | Callable[[Array], Any] | None = None,
     trainable: Any = eqx.is_inexact_array,
     batch_loss: bool = False,
 ) -> TrainState:
@@ -91,7 +91,8 @@ def init(
             the gradient or the function is given them.
         ema: the decay of an exponential moving average of what is trained, in [0, 1),
             $\bar\theta \leftarrow \mathrm{ema}\,\bar\theta + (1 - \mathrm{ema})\,\theta$
-            after each step, which begins at the model. Default: none is kept.
+            after each step, which begins at the model; or a function of how many steps were taken,
+            ``step -> decay``, such as one that grows. Default: none is kept.
         trainable: what is trained, as the filter_spec of `equinox.partition`: a function of a
             leaf, or a pytree of booleans that is a prefix of the model. Default: floating arrays.
         batch_loss: whether the loss is one of a whole batch.
@@ -115,7 +116,9 @@ def init(
         raise TypeError(
             f"optimizer must be an optax optimiser, such as optax.adamw(1e-3), got {optimizer!r}."
         )
-    if ema is not None:
+    if callable(ema):
+        _check.function(ema, "ema", "step -> decay, or a decay", takes=1)
+    elif ema is not None:
         ema = _check.static_number(ema, "ema")
         if not 0 <= ema < 1:
             raise ValueError(f"ema must be a decay from 0 to below 1, got {ema}.")
@@ -124,10 +127,12 @@ def init(
             f"loss must hold no arrays, got {eqx.tree_pformat(loss)}: call it in a function, "
             f"lambda model, sample, key: loss(model, sample, key)."
         )
-    model = _strong(model)
-    trained = trained_part(model, trainable)
     # What is trained is decided once: a function of a leaf may know it by what it is.
-    which = jax.tree.map(lambda leaf: leaf is not None, trained, is_leaf=lambda x: x is None)
+    which = jax.tree.map(
+        lambda leaf: leaf is not None, trained_part(model, trainable), is_leaf=lambda x: x is None
+    )
+    model = _strong(model)
+    trained = eqx.filter(model, which)
     recipe = Recipe(loss, optimizer, _Static.of(which), ema, batch_loss)
     # A copy, lest one buffer be two of the state, of at least 32 bits, lest small steps be lost.
     average = None if ema is None else jax.tree.map(jnp.copy, wide(trained))
@@ -214,7 +219,10 @@ def after(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
     trained = optax.apply_updates(trained, updates)
     average = state.ema
     if average is not None:
-        average = optax.incremental_update(wide(trained), average, 1 - recipe.ema)
+        decay = recipe.ema
+        if callable(decay):
+            decay = _check.returned_scalar(decay(state.step), "ema")
+        average = optax.incremental_update(wide(trained), average, 1 - decay)
     model = eqx.combine(trained, rest)
     return TrainState(model, average, optimizer_state, state.step + 1, state.key, recipe), Info(
         value, aux

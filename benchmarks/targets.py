@@ -94,6 +94,10 @@ TARGETS = (
     # To be ahead, and to aim for half of the error.
     Target("quality", "*", "error", DIFFUSERS, 1.0),
     Target("quality", "*", "error", DIFFUSERS, 0.5),
+    Target("training", "a step*3 x 64*", "time", SCAN, 1.05),
+    Target("training", "a step*3 x 1024*", "time", ("loop",), 1.0),
+    Target("training", "a step*", "time", ("torchcfm",), 1.0),
+    Target("training", "pairs*", "time", ("SciPy", "POT", "optax"), 1.0),
 )
 
 # A later run may be worse than the committed one by this fraction, and by the noise of both.

@@ -27,6 +27,7 @@ torchdiffeq = torch and _imported("torchdiffeq")
 torchsde = torch and _imported("torchsde")
 flow_matching = torch and _imported("flow_matching.solver")
 torchcfm = torch and _imported("torchcfm.conditional_flow_matching")
+ot = _imported("ot")
 
 PACKAGES = {
     name: module
@@ -98,10 +99,7 @@ def training(width: int, batch: int, steps: int, data: Any) -> dict[str, Callabl
     """So many steps of a network of three hidden layers on torchcfm's conditional flow matching."""
     if torchcfm is None:
         return {}
-    sizes, layers = (3, width, width, width, 2), []
-    for inputs, outputs in itertools.pairwise(sizes):
-        layers += [torch.nn.Linear(inputs, outputs), torch.nn.SELU()]
-    network = torch.nn.Sequential(*layers[:-1])
+    network = _network(width)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     matcher = torchcfm.ConditionalFlowMatcher(sigma=0.0)
     data = torch.from_numpy(np.array(data))
@@ -119,6 +117,41 @@ def training(width: int, batch: int, steps: int, data: Any) -> dict[str, Callabl
         return torch.stack(losses).numpy()
 
     return {"torchcfm": run}
+
+
+def learning(coupling: str, start: Any, end: Any, tested: Any, steps: int) -> dict[str, Any]:
+    """Paths of a flow that torchcfm has learnt on these batches, of its exact or no coupling."""
+    if torchcfm is None or ot is None:
+        return {}
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 (that is what torchcfm draws from)
+    network = _network(64)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    matchers = {
+        "independent": torchcfm.ConditionalFlowMatcher,
+        "exact": torchcfm.ExactOptimalTransportConditionalFlowMatcher,
+    }
+    matcher = matchers[coupling](sigma=0.0)
+    for x0, x1 in zip(torch.from_numpy(start), torch.from_numpy(end), strict=True):
+        t, xt, ut = matcher.sample_location_and_conditional_flow(x0, x1)
+        loss = torch.mean((network(torch.cat([xt, t[:, None]], 1)) - ut) ** 2)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    path = [torch.from_numpy(np.array(tested))]
+    with torch.inference_mode():
+        for i in range(steps):
+            t = torch.full((len(tested), 1), i / steps)
+            path.append(path[-1] + network(torch.cat([path[-1], t], 1)) / steps)
+    return {f"torchcfm {coupling}": np.stack([x.numpy() for x in path], 1)}
+
+
+def _network(width: int) -> Any:
+    """torchcfm's network: three hidden layers, t as one more input."""
+    sizes, layers = (3, width, width, width, 2), []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [torch.nn.Linear(inputs, outputs), torch.nn.SELU()]
+    return torch.nn.Sequential(*layers[:-1])
 
 
 def to_numpy(tree: Any) -> Any:

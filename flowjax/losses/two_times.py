@@ -101,11 +101,12 @@ def flow_map(
     r"""The loss of Lagrangian self-distillation of one sample: a flow map that is its own teacher.
 
     $$\frac1d \left\| u(t, t, x_t) - \dot x_t \right\|^2 + \frac1d \left\|
-    \partial_r X_{t,r}(x_t) - \mathrm{sg}\big[u(r, r, X_{t,r}(x_t))\big] \right\|^2, \qquad
+    \partial_r X_{t,r}(x_t) - \mathrm{sg}[u](r, r, X_{t,r}(x_t)) \right\|^2, \qquad
     X_{t,r}(x) = x + (r - t)\,u(t, r, x)$$
 
     The first term learns the velocity, on the diagonal; the second is zero where the map follows
-    it. One `jax.jvp` in r.
+    it. sg stops the gradient of the teacher's parameters, not of the state that it is asked at:
+    with both stopped, training runs away.
 
     Args:
         model: u, a callable ``(t, r, x, args)``, or what `fj.two_time` makes of one.
@@ -144,9 +145,14 @@ def flow_map(
         return weighted(wide(x1), (1, wide(xt)), (r - t, wide(field.between(t, r, xt, args))))
 
     x, slope = jax.jvp(mapped, (r,), (jnp.ones_like(r),))
-    teacher = jax.lax.stop_gradient(field(r, narrow(x, x1), args))
+    # The teacher's parameters are fixed, the state that it is asked at is not: it is moved along
+    # the state less itself, which is zero and so takes with it what the parameters would add.
+    fixed = jax.lax.stop_gradient(x)
+    along = weighted(x, (1, x), (-1, fixed))
+    taught, moved = jax.jvp(lambda x: wide(field(r, narrow(x, x1), args)), (fixed,), (along,))
+    teacher = weighted(x, (1, jax.lax.stop_gradient(taught)), (1, moved))
     on_diagonal = mean_square(wide(field(t, xt, args)), velocity)
-    return (on_diagonal + mean_square(slope, wide(teacher))).astype(t.dtype)
+    return (on_diagonal + mean_square(slope, teacher)).astype(t.dtype)
 
 
 def _drawn(

@@ -14,8 +14,8 @@ import numpy as np
 from jax import Array
 
 from flowjax import _check
-from flowjax._devices import rows
 from flowjax._progress import progress_bar
+from flowjax.training.batches import Batches, batches_of, check_whole
 from flowjax.training.state import (
     Info,
     TrainState,
@@ -25,8 +25,8 @@ from flowjax.training.state import (
     step,
 )
 
-# At most so many steps are one call of a compiled loop; then the bar moves.
-_CHUNK = 100
+# A bar that is shown moves after so many steps.
+_SHOWN = 100
 
 
 def fit(
@@ -117,7 +117,7 @@ def fit(
     begun = init(model, loss, key, **how)
     now = begun if state is None else going_on(state, begun)
     refuse_traced(now)
-    run = _batches(data, batch_size, now)
+    run = _taken(data, batch_size, now, progress)
     at = first = int(now.step)
     losses, info = [], None
     with progress_bar(steps, "training", "step") if progress else contextlib.nullcontext() as bar:
@@ -133,102 +133,23 @@ def fit(
     return now, _finite([values[:count] for values, count in jax.device_get(losses)], first)
 
 
-def _batches(data: Any, batch_size: int | None, state: TrainState) -> Callable[..., Any]:
-    """What takes a few of so many steps, on the data: ``-> state, info, losses, how many``."""
+def _taken(data: Any, batch_size: int | None, state: TrainState, shown: bool) -> Callable[..., Any]:
+    """What takes some steps, at most so many: ``-> state, info, losses, how many``."""
+    if isinstance(data, Iterator):
+        check_whole(batch_size)
+        return partial(_one_by_one, data)
     # As `after`: the second of the two is the loss's.
-    key = jax.random.split(state.key)[0]
-    if callable(data) or isinstance(data, Iterator):
-        if callable(data):
-            _check.function(data, "data", "(key, i) -> batch, or arrays", takes=2)
-        if batch_size is not None:
-            raise ValueError(
-                f"batch_size is for arrays; these batches come whole, got {batch_size}."
-            )
-        return (
-            partial(_one_by_one, data) if isinstance(data, Iterator) else partial(_drawn, data, key)
-        )
-    data, samples = _samples(data)
-    if batch_size is None:
-        raise ValueError(f"batch_size must be given, an int of at most {samples}, got None.")
-    size = _check.at_most(
-        _check.positive_int(batch_size, "batch_size"),
-        samples,
-        "batch_size",
-        "the number of samples",
-    )
-    in_pass = samples // size
-    # Many short passes at once, or a long one, of which the order is kept.
-    passes = 1 if in_pass >= _CHUNK else _CHUNK // in_pass + 2
-    kept: dict[int, Array] = {}
-    if state.step == 0 and not state.recipe.batch_loss:
-        _refuse_labels(state, data, size, jnp.zeros((passes, samples), jnp.int32))
+    batches = batches_of(data, batch_size, jax.random.split(state.key)[0])
+    if batch_size is not None and state.step == 0 and not state.recipe.batch_loss:
+        _refuse_labels(state, batches)
 
     def run(state: TrainState, at: int, most: int) -> Any:
-        number = at // in_pass
-        first = next(iter(kept), number)
-        if first not in kept or not first <= number < first + passes:
-            kept.clear()
-            first, kept[number] = number, _orders(key, number, passes, samples)
-        place = at - first * in_pass
-        count = min(most, _CHUNK, passes * in_pass - place)
-        numbers = jnp.int32(place), jnp.int32(count)
-        return *_loop(state, (data, kept[first]), size, *numbers, _rows), count
+        # A bar that is shown moves now and then.
+        count = min(most, batches.most, _SHOWN if shown else most)
+        places, how = batches.places(at, count), (batches.batch_of, batches.most)
+        return *_loop(state, batches.data, places, jnp.int32(count), *how), count
 
     return run
-
-
-def _refuse_labels(state: TrainState, data: Any, size: int, orders: Array) -> None:
-    """Refuses integers of which the loss is not finite, as of a label that a model has no row for.
-
-    Those that are out of range are the least or the largest: a step on these, by the same program,
-    and where its loss is not finite another with zeros in their place, of which it is.
-    """
-
-    def finite(data: Any, sample: Array) -> bool:
-        source, first = (data, jnp.full_like(orders, sample)), (jnp.int32(0), jnp.int32(1))
-        return bool(jnp.isfinite(_loop(state, source, size, *first, _rows)[1].loss))
-
-    leaves, structure = jax.tree.flatten(data)
-    for i, (name, leaf) in enumerate(_check.leaves_with_names(data, "data")):
-        if not jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.size == 0:
-            continue
-        zeros = jax.tree.unflatten(structure, [*leaves[:i], jnp.zeros_like(leaf), *leaves[i + 1 :]])
-        for place in (jnp.argmin(leaf), jnp.argmax(leaf)):
-            sample = place // (leaf.size // leaf.shape[0])
-            if not finite(data, sample) and finite(zeros, sample):
-                raise ValueError(
-                    f"{name} must be integers, such as labels, of which the loss is finite: it is "
-                    f"not of sample {sample}, which has {leaf.reshape(-1)[place]}."
-                )
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _orders(key: Array, first: Any, passes: int, samples: int) -> Array:
-    """The orders of some passes over the samples."""
-
-    def order(number: Array) -> Array:
-        return jax.random.permutation(jax.random.fold_in(key, number), samples)
-
-    # One after the other: by an rbg key under `vmap` an order would depend on the first of them.
-    return jax.lax.map(order, first + jnp.arange(passes))
-
-
-def _rows(source: Any, size: int, place: Array, step_index: Array) -> Any:
-    """The batch at a place, counted from the first of the passes."""
-    data, orders = source
-    number, start = jnp.divmod(place, orders.shape[1] // size)
-    indices = jax.lax.dynamic_slice(orders, (number, start * size), (1, size))[0]
-    return jax.tree.map(lambda leaf: rows(leaf, indices), data)
-
-
-def _drawn(draw: Callable[..., Any], key: Array, state: TrainState, at: int, most: int) -> Any:
-    count = min(most, _CHUNK)
-    return *_loop(state, (draw, key), 0, jnp.int32(0), jnp.int32(count), _draw), count
-
-
-def _draw(source: Any, size: int, place: Array, step_index: Array) -> Any:
-    draw, key = source
-    return draw(key, step_index)
 
 
 def _one_by_one(batches: Iterator, state: TrainState, at: int, most: int) -> Any:
@@ -240,34 +161,59 @@ def _one_by_one(batches: Iterator, state: TrainState, at: int, most: int) -> Any
     return state, info, info.loss[None], 1
 
 
+def _refuse_labels(state: TrainState, batches: Batches) -> None:
+    """Refuses integers of which the loss is not finite, as of a label that a model has no row for.
+
+    Those that are out of range are the least or the largest: a step on these, by the same program,
+    and where its loss is not finite another with zeros in their place, of which it is.
+    """
+
+    def finite(data: Any, sample: Array) -> bool:
+        places, how = batches.places(0, 0), (batches.batch_of, batches.most)
+        info = _loop(state, data, jnp.full_like(places, sample), jnp.int32(1), *how)[1]
+        return bool(jnp.isfinite(info.loss))
+
+    leaves, structure = jax.tree.flatten(batches.data)
+    for i, (name, leaf) in enumerate(_check.leaves_with_names(batches.data, "data")):
+        if not jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.size == 0:
+            continue
+        zeros = jax.tree.unflatten(structure, [*leaves[:i], jnp.zeros_like(leaf), *leaves[i + 1 :]])
+        for place in (jnp.argmin(leaf), jnp.argmax(leaf)):
+            sample = place // (leaf.size // leaf.shape[0])
+            if not finite(batches.data, sample) and finite(zeros, sample):
+                raise ValueError(
+                    f"{name} must be integers, such as labels, of which the loss is finite: it is "
+                    f"not of sample {sample}, which has {leaf.reshape(-1)[place]}."
+                )
+
+
 @eqx.filter_jit
 def _loop(
     state: TrainState,
-    source: Any,
-    size: int,
-    place: Array,
+    data: Any,
+    places: Any,
     count: Array,
     batch_of: Callable[..., Any],
+    most: int,
 ) -> tuple[TrainState, Info, Array]:
-    """So many steps, at most `_CHUNK`, in one program whatever their number is."""
+    """So many steps, at most `most`, in one program whatever their number is; see `Batches`."""
     arrays, static = eqx.partition(state, eqx.is_array)
 
     # Jitted, so that its shapes and the loop trace it once.
     @jax.jit
-    def one(place: Array, arrays: Any) -> tuple[Any, Info]:
+    def one(i: Array, arrays: Any) -> tuple[Any, Info]:
         state = eqx.combine(arrays, static)
-        after_it, info = after(state, batch_of(source, size, place, state.step))
+        after_it, info = after(state, batch_of(data, places, i, state.step))
         return eqx.filter(after_it, eqx.is_array), info
 
     def body(i: Array, carry: Any) -> Any:
         arrays, _, losses = carry
-        arrays, info = one(place + i.astype(place.dtype), arrays)
+        arrays, info = one(i, arrays)
         return arrays, info, losses.at[i].set(info.loss)
 
-    info = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one, place, arrays)[1]
-    )
-    losses = jnp.zeros(_CHUNK, info.loss.dtype)
+    shapes = jax.eval_shape(one, jnp.int32(0), arrays)[1]
+    info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    losses = jnp.zeros(most, info.loss.dtype)
     arrays, info, losses = jax.lax.fori_loop(0, count, body, (arrays, info, losses))
     return eqx.combine(arrays, static), info, losses
 
@@ -295,33 +241,6 @@ def _kinds(tree: Any) -> tuple[Any, list[str]]:
     return jax.tree.structure(arrays), [
         f"{leaf.dtype}{list(leaf.shape)}" for leaf in jax.tree.leaves(arrays)
     ]
-
-
-def _samples(data: Any) -> tuple[Any, int]:
-    """The data as arrays, and how many samples they hold."""
-    leaves = _check.leaves_with_names(data, "data")
-    if not leaves:
-        raise ValueError("data must hold at least one array, got a pytree without leaves.")
-    for name, leaf in leaves:
-        numeric = isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSUMm"
-        if not numeric and not isinstance(leaf, jax.Array):
-            got = getattr(leaf, "dtype", type(leaf).__name__)
-            raise TypeError(f"{name} must be an array of numbers, got {got}.")
-        if leaf.ndim == 0:
-            raise ValueError(f"{name} must have a leading axis of samples, got a scalar.")
-    counts = {name: leaf.shape[0] for name, leaf in leaves}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"data must have one number of samples in all leaves, got {counts}.")
-    count = leaves[0][1].shape[0]
-    if count == 0:
-        raise ValueError("data must hold at least one sample, got none.")
-    data = jax.tree.map(jnp.asarray, data)
-    refuse_traced(data)
-    for name, leaf in _check.leaves_with_names(data, "data"):
-        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not bool(jnp.isfinite(leaf).all()):
-            bad = int(jnp.sum(~jnp.isfinite(leaf)))
-            raise ValueError(f"{name} must be finite, got {bad} numbers that are not.")
-    return data, count
 
 
 def _finite(losses: list[np.ndarray], first: int) -> Array:

@@ -122,9 +122,10 @@ def init(
         ema = _check.static_number(ema, "ema")
         if not 0 <= ema < 1:
             raise ValueError(f"ema must be a decay from 0 to below 1, got {ema}.")
-    if isinstance(loss, eqx.Module) and any(map(eqx.is_array, jax.tree.leaves(loss))):
+    held: Any = loss
+    if isinstance(held, eqx.Module) and any(map(eqx.is_array, jax.tree.leaves(held))):
         raise TypeError(
-            f"loss must hold no arrays, got {eqx.tree_pformat(loss)}: call it in a function, "
+            f"loss must hold no arrays, got {eqx.tree_pformat(held)}: call it in a function, "
             f"lambda model, sample, key: loss(model, sample, key)."
         )
     # What is trained is decided once: a function of a leaf may know it by what it is.

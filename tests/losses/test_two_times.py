@@ -7,7 +7,9 @@ import pytest
 
 import flowjax as fj
 from flowjax import losses
+from flowjax.losses import two_times
 from tests.losses.test_objectives import MEAN, STD, worst_gradient
+from tests.solver.random_checks import keys_of
 
 
 def middle(u):
@@ -65,6 +67,31 @@ def test_the_flow_map_is_least_at_the_exact_one():
         return losses.flow_map(wrong_average(wrong), x1, key, time=middle)
 
     assert worst_gradient(loss) < 5
+
+
+def test_the_teacher_of_the_flow_map_is_fixed_and_the_state_that_it_is_asked_at_is_not(x64):
+    def model(weights):
+        return lambda t, r, x, args: jnp.tanh(weights[0] * x + weights[1] * r) * weights[2] + t * x
+
+    def by_hand(weights, fixed, t, r, x, velocity):
+        """Of one number, in derivatives that are written out."""
+        u = model(weights)(t, r, x, None)
+        rate = weights[2] * weights[1] * (1 - jnp.tanh(weights[0] * x + weights[1] * r) ** 2)
+        end = x + (r - t) * u
+        taught = model(fixed)(r, r, end, None)
+        return (model(weights)(t, t, x, None) - velocity) ** 2 + (u + (r - t) * rate - taught) ** 2
+
+    weights, x1 = jnp.array([0.7, -0.4, 1.3]), jnp.array(0.8)
+    for key in keys_of("the teacher", 3):
+        t, r, x, velocity = two_times._drawn(
+            model(weights), x1, key, None, None, losses.uniform, 0
+        )[2]
+        got = jax.grad(lambda w, key=key: losses.flow_map(model(w), x1, key))(weights)
+        want = jax.grad(by_hand)(weights, weights, t, r, x, velocity)
+        np.testing.assert_allclose(got, want, rtol=1e-10)
+        # Planted: the teacher's parameters, or the state with them.
+        both = jax.grad(lambda w, *drawn: by_hand(w, w, *drawn))(weights, t, r, x, velocity)
+        assert jnp.max(jnp.abs(got - both)) > 1e-3
 
 
 def test_the_target_of_mean_flow_is_its_formula(x64):

@@ -9,7 +9,7 @@ import pytest
 
 import flowjax as fj
 from flowjax import training
-from flowjax.training import loop
+from flowjax.training import batches
 
 KEY = jax.random.key(4)
 X = np.linspace(-1, 1, 20, dtype=np.float32)
@@ -292,9 +292,8 @@ def test_labels_that_a_model_has_no_row_for_are_refused_before_training():
 
 
 def test_short_passes_are_drawn_once_for_many_calls(monkeypatch):
-    drawn = []
-    orders = loop._orders
-    monkeypatch.setattr(loop, "_orders", lambda *a: drawn.append(a[1]) or orders(*a))
+    drawn, bits = [], batches._bits
+    monkeypatch.setattr(batches, "_bits", lambda *a: drawn.append(int(a[1])) or bits(*a))
     seen = []
     fit(40, callback=lambda state, info: seen.append(float(info.loss)), every=1)
     assert drawn == [0]

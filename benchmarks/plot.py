@@ -31,7 +31,9 @@ def draw(results: Sequence[Result], title: str, path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    panels = grouped(result for result in results if result.metric not in _LEFT_OUT)
+    panels = grouped(
+        result for result in results if result.metric not in _LEFT_OUT and result.row != "learning"
+    )
     if not panels:
         return
     heights = [max(len(group), len(group[0].ratios) / 1.8) + 2.2 for group in panels]

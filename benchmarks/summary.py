@@ -47,11 +47,18 @@ _AGAINST = {
     DIFFUSERS: "the best of diffusers' schedulers",
     ("flowjax in jit",): "the same call inside of `jit`",
     FLOOR: "the smallest case",
+    ("loop",): "a hand-written loop over a compiled step",
+    ("torchcfm",): "torchcfm",
+    ("SciPy", "POT", "optax"): "the fastest of SciPy, POT, optax",
 }
 _CASES = {
     **dict.fromkeys(LARGE, "states from (64, 2) up"),
     **dict.fromkeys(SMALL, "(1) and (2)"),
     "*4096 over*": "",
+    "a step*3 x 64*": "a step of an MLP 3 x 64",
+    "a step*3 x 1024*": "a step of an MLP 3 x 1024",
+    "a step*": "a step of either",
+    "pairs*": "exact pairs of a batch",
     "*key* (*": "",
     MATRIX_OF_ONE: "a matrix of 512 x 512",
     MATRIX_OF_MANY: "a matrix of 2 x 8 and of 64 x 64, many keys",

@@ -132,7 +132,7 @@ def learning(coupling: str, start: Any, end: Any, tested: Any, steps: int) -> di
         "exact": torchcfm.ExactOptimalTransportConditionalFlowMatcher,
     }
     matcher = matchers[coupling](sigma=0.0)
-    for x0, x1 in zip(torch.from_numpy(start), torch.from_numpy(end), strict=True):
+    for x0, x1 in zip(torch.tensor(start), torch.tensor(end), strict=True):
         t, xt, ut = matcher.sample_location_and_conditional_flow(x0, x1)
         loss = torch.mean((network(torch.cat([xt, t[:, None]], 1)) - ut) ** 2)
         optimizer.zero_grad()

@@ -23,7 +23,7 @@ def loss(model, pair, key):
 for ax, name in zip(figure.subplots(1, 2), ("independent", "exact"), strict=True):
 
     def batch(key, i, coupling=getattr(fj.couplings, name)):
-        keys = jax.random.split(jax.random.fold_in(key, i), 3)
+        keys = jax.random.split(key, 3)
         x0, x1 = fj.data.eight_gaussians(keys[0], 256), fj.data.moons(keys[1], 256)
         return coupling(keys[2], x0, x1)
 

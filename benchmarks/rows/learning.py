@@ -136,7 +136,7 @@ def _learnt(coupling: str, task: Task, key: jax.Array, steps: int) -> Any:
     couple = getattr(fj.couplings, coupling)
 
     def batch(key: jax.Array, i: jax.Array) -> Any:
-        keys = jax.random.split(jax.random.fold_in(key, i), 3)
+        keys = jax.random.split(key, 3)
         return couple(keys[2], task.start(keys[0], _BATCH), task.end(keys[1], _BATCH))
 
     how = {"optimizer": optax.adam(1e-3), "steps": steps}
@@ -187,7 +187,7 @@ def _labelled(settings: Settings, say: Say) -> list[Result]:
             couple = getattr(fj.couplings, coupling)
 
             def batch(key: jax.Array, i: jax.Array, couple: Any = couple) -> Any:
-                keys = jax.random.split(jax.random.fold_in(key, i), 3)
+                keys = jax.random.split(key, 3)
                 x1 = fj.data.moons(keys[1], _BATCH)
                 return couple(keys[2], fj.data.eight_gaussians(keys[0], _BATCH), x1, _side(x1))
 

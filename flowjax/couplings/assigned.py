@@ -143,12 +143,15 @@ def conditional(
         return Pairs(rows(x0, assignment(matrix + apart, y)), x1, labels)
     apart = costs(labels, labels, label_cost, "label_cost", matrix.dtype)
     if not isinstance(apart, Tracer):
-        if np.any(np.asarray(apart) < 0):
+        # But for rounding.
+        least = 100 * float(jnp.finfo(apart.dtype).eps) * max(float(apart.max()), 1)
+        if apart.min() < -least:
             raise ValueError(f"label_cost must not be negative, got {apart.min()}.")
-        if np.any(np.diagonal(apart) != 0):
+        if np.diagonal(apart).max() > least:
             raise ValueError(
                 f"label_cost must be zero for equal labels, got {np.diagonal(apart).max()}."
             )
+    apart = jnp.where(jnp.eye(len(apart), dtype=bool), 0, jnp.maximum(apart, 0))
     # Where the labels are equal, 0 also times an infinite weight.
     apart = jnp.where(apart == 0, 0, _weight(matrix, apart, share) * apart)
     return Pairs(rows(x0, assignment(matrix + apart)), x1, labels)

@@ -67,7 +67,7 @@ def _nowhere(at: int, count: int) -> None:
 
 def _draw(source: Any, places: None, i: Array, step_index: Array) -> Any:
     draw, key = source
-    return draw(key, step_index)
+    return draw(jax.random.fold_in(key, step_index), step_index)
 
 
 def _rows(data: Any, places: Array, i: Array, step_index: Array) -> Any:

@@ -59,8 +59,8 @@ def fit(
         model: an equinox module or any pytree.
         loss: ``loss(model, sample, key) -> scalar`` for one sample; see `init`.
         data: a pytree of arrays with one leading axis of N samples, such as ``(images, labels)``;
-            or a function ``(key, i) -> batch``, which draws the batch of step i (it is traced); or
-            an iterator of batches, which goes on where it stands.
+            or a function ``(key, i) -> batch``, which draws the batch of step i by a key of that
+            step (it is traced); or an iterator of batches, which goes on where it stands.
         key: one JAX key; it names the batches and the randomness of the loss.
         optimizer: an optax optimiser, such as ``optax.adamw(1e-3)``; see `init`.
         steps: how many updates.
@@ -123,14 +123,14 @@ def fit(
     with progress_bar(steps, "training", "step") if progress else contextlib.nullcontext() as bar:
         while at < first + steps:
             now, info, values, count = run(now, at, min(first + steps - at, every - at % every))
-            losses.append((values, count))
+            losses.append(values[:count] if count < len(values) else values)
             at += count
             if bar is not None:
                 bar.set_postfix(loss=f"{float(info.loss):.4f}", refresh=False)
                 bar.update(count)
             if callback is not None and (at == first + steps or at % every == 0):
                 callback(now, info)
-    return now, _finite([values[:count] for values, count in jax.device_get(losses)], first)
+    return now, _finite(jax.device_get(losses), first)
 
 
 def _taken(data: Any, batch_size: int | None, state: TrainState, shown: bool) -> Callable[..., Any]:
@@ -168,22 +168,27 @@ def _refuse_labels(state: TrainState, batches: Batches) -> None:
     and where its loss is not finite another with zeros in their place, of which it is.
     """
 
-    def finite(data: Any, sample: Array) -> bool:
+    def finite(data: Any, sample: int) -> bool:
         places, how = batches.places(0, 0), (batches.batch_of, batches.most)
         info = _loop(state, data, jnp.full_like(places, sample), jnp.int32(1), *how)[1]
         return bool(jnp.isfinite(info.loss))
 
-    leaves, structure = jax.tree.flatten(batches.data)
-    for i, (name, leaf) in enumerate(_check.leaves_with_names(batches.data, "data")):
-        if not jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.size == 0:
+    def is_integer(leaf: Array) -> bool:
+        return jnp.issubdtype(leaf.dtype, jnp.integer)
+
+    zeros = jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf) if is_integer(leaf) else leaf, batches.data
+    )
+    for name, leaf in _check.leaves_with_names(batches.data, "data"):
+        if not is_integer(leaf) or leaf.size == 0 or not leaf.is_fully_addressable:
             continue
-        zeros = jax.tree.unflatten(structure, [*leaves[:i], jnp.zeros_like(leaf), *leaves[i + 1 :]])
-        for place in (jnp.argmin(leaf), jnp.argmax(leaf)):
-            sample = place // (leaf.size // leaf.shape[0])
+        values = np.asarray(leaf)
+        for place in (values.argmin(), values.argmax()):
+            sample = int(place) // (leaf.size // leaf.shape[0])
             if not finite(batches.data, sample) and finite(zeros, sample):
                 raise ValueError(
                     f"{name} must be integers, such as labels, of which the loss is finite: it is "
-                    f"not of sample {sample}, which has {leaf.reshape(-1)[place]}."
+                    f"not of sample {sample}, which has {values.flat[place]}."
                 )
 
 

@@ -92,7 +92,8 @@ def init(
         ema: the decay of an exponential moving average of what is trained, in [0, 1),
             $\bar\theta \leftarrow \mathrm{ema}\,\bar\theta + (1 - \mathrm{ema})\,\theta$
             after each step, which begins at the model; or a function of how many steps were taken,
-            ``step -> decay``, such as one that grows. Default: none is kept.
+            ``step -> decay``, such as one that grows; NaN is kept if that leaves [0, 1).
+            Default: none is kept.
         trainable: what is trained, as the filter_spec of `equinox.partition`: a function of a
             leaf, or a pytree of booleans that is a prefix of the model. Default: floating arrays.
         batch_loss: whether the loss is one of a whole batch.
@@ -122,12 +123,12 @@ def init(
         ema = _check.static_number(ema, "ema")
         if not 0 <= ema < 1:
             raise ValueError(f"ema must be a decay from 0 to below 1, got {ema}.")
-    held: Any = loss
-    if isinstance(held, eqx.Module) and any(map(eqx.is_array, jax.tree.leaves(held))):
-        raise TypeError(
-            f"loss must hold no arrays, got {eqx.tree_pformat(held)}: call it in a function, "
-            f"lambda model, sample, key: loss(model, sample, key)."
-        )
+    for name, held in (("loss", loss), ("ema", ema)):
+        if isinstance(held, eqx.Module) and any(map(eqx.is_array, jax.tree.leaves(held))):
+            raise TypeError(
+                f"{name} must hold no arrays, got {eqx.tree_pformat(held)}: call it in a function, "
+                f"lambda *args: {name}(*args)."
+            )
     # What is trained is decided once: a function of a leaf may know it by what it is.
     which = jax.tree.map(
         lambda leaf: leaf is not None, trained_part(model, trainable), is_leaf=lambda x: x is None
@@ -222,7 +223,8 @@ def after(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
     if average is not None:
         decay = recipe.ema
         if callable(decay):
-            decay = _check.returned_scalar(decay(state.step), "ema")
+            decay = jnp.asarray(_check.returned_scalar(decay(state.step), "ema"))
+            decay = jnp.where((decay >= 0) & (decay < 1), decay, jnp.nan)
         average = optax.incremental_update(wide(trained), average, 1 - decay)
     model = eqx.combine(trained, rest)
     return TrainState(model, average, optimizer_state, state.step + 1, state.key, recipe), Info(
@@ -235,10 +237,11 @@ _compiled = eqx.filter_jit(after)
 
 def _wanted(update: Callable[..., Any], extra: dict[str, Any]) -> dict[str, Any]:
     """Those of the extra arguments that an optimiser takes."""
-    parameters = inspect.signature(update).parameters.values()
+    parameters = list(inspect.signature(update).parameters.values())
+    given, others = {one.name for one in parameters[:3]}, {one.name for one in parameters[3:]}
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters):
-        return extra
-    return {one.name: extra[one.name] for one in parameters if one.name in extra}
+        others |= set(extra)
+    return {name: value for name, value in extra.items() if name in others - given}
 
 
 def _strong(tree: Any) -> Any:

@@ -352,6 +352,15 @@ def test_a_cost_of_labels_that_is_none_is_refused(label_cost, words):
         conditional(jax.random.key(7), x, -x, jnp.arange(5.0), label_cost=label_cost)
 
 
+def test_a_cost_of_labels_may_be_rounded():
+    key = jax.random.key(9)
+    x, y = jax.random.normal(key, (64, 2)), jax.random.normal(jax.random.key(10), (64, 64))
+    cosine = lambda a, b: 1 - a @ b / jnp.linalg.norm(a) / jnp.linalg.norm(b)  # noqa: E731
+    for how in ({}, {"label_cost": cosine}):
+        pairs = conditional(key, x, -x, y, **how)
+        np.testing.assert_array_equal(np.sort(pairs.x0, axis=0), np.sort(x, axis=0))
+
+
 def test_the_weight_is_found_where_labels_are_all_but_equal(x64):
     """Against a search over all weights at which a pair changes sides, in NumPy."""
     rng = np.random.default_rng(8)

@@ -140,12 +140,12 @@ def test_what_else_a_loss_gives_is_seen_by_the_callback():
 
 def test_batches_may_be_drawn_and_may_come_from_an_iterator():
     draw = lambda key, i: (  # noqa: E731
-        x := jax.random.uniform(jax.random.fold_in(key, i), (6,)),
+        x := jax.random.uniform(key, (6,)),
         3 * x - 1,
     )
     by_function, losses = fit(30, data=draw, batch_size=None)
     order_key = jax.random.split(KEY)[0]
-    batches = [draw(order_key, i) for i in range(30)]
+    batches = [draw(jax.random.fold_in(order_key, i), i) for i in range(30)]
     by_iterator, same = fit(30, data=iter(batches), batch_size=None)
     np.testing.assert_allclose(same, losses, rtol=1e-5)
     np.testing.assert_allclose(by_iterator.model["slope"], by_function.model["slope"], rtol=1e-5)
@@ -234,26 +234,65 @@ def test_a_file_of_another_state_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "state"
     training.save(file, make())
     for how in ({"optimizer": optax.sgd(0.1)}, {"ema": 0.9}, {"model": {"slope": jnp.zeros(2)}}):
-        with pytest.raises(ValueError, match="path must be a file of such a state"):
+        with pytest.raises(
+            ValueError, match=r"path must be a file of a state like `like`, in which"
+        ):
             training.restore(file, make(**how))
     whole = file.read_bytes()
-    for part in (whole[:-1], whole[:100], b"", whole + b"x"):
+    at = whole.index(np.asarray(MODEL["slope"]).tobytes())
+    flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    for part in (whole[:-1], whole[:100], b"", b"x" + whole[1:], flipped):
         file.write_bytes(part)
-        with pytest.raises(ValueError, match="path must be a file of such a state"):
+        with pytest.raises(ValueError, match="path must be a file that save has written"):
             training.restore(file, make())
     with pytest.raises(FileNotFoundError):
         training.restore(tmp_path / "other", make())
     # What was there stays if a save does not end well.
     file.write_bytes(whole)
 
-    def full_disk(path, state):
-        path.write_bytes(b"a part")
+    def full_disk(file, **arrays):
+        file.write(b"a part")
         raise OSError("no space left")
 
-    monkeypatch.setattr(eqx, "tree_serialise_leaves", full_disk)
+    monkeypatch.setattr(np, "savez", full_disk)
     with pytest.raises(OSError, match="no space left"):
         training.save(file, make())
     assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("state", whole)]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn])
+def test_a_file_keeps_every_dtype_and_changes_none(tmp_path, dtype):
+    make = lambda dtype: training.init(  # noqa: E731
+        jnp.array([0.5, -1.5], dtype), squared_error, KEY, optimizer=optax.identity()
+    )
+    training.save(tmp_path / "s", make(dtype))
+    again = training.restore(tmp_path / "s", make(dtype)).model
+    assert again.dtype == dtype
+    np.testing.assert_array_equal(again.astype(jnp.float32), [0.5, -1.5])
+    with pytest.raises(ValueError, match=r"in which \.model is \['float32', \[2\]\]"):
+        training.restore(tmp_path / "s", make(jnp.float32))
+
+
+def test_a_file_of_64_bits_is_not_rounded(tmp_path, x64):
+    make = lambda: training.init(jnp.array(1 / 3), squared_error, KEY, optimizer=optax.identity())  # noqa: E731
+    training.save(tmp_path / "s", make())
+    in_32_bits = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with in_32_bits(False):
+        like = make()
+        with pytest.raises(ValueError, match=r"\['float32', \[\]\], but in .* \['float64'"):
+            training.restore(tmp_path / "s", like)
+
+
+def test_an_optimizer_may_have_names_of_its_own():
+    """Those of its three first arguments, and some that `fit` gives others by."""
+
+    def update(grad, state, params=None, *, value):
+        return jax.tree.map(lambda g: -0.1 * g * jnp.sign(value), grad), state
+
+    own = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    got, _ = fit(10, optimizer=own)
+    want, _ = fit(10, optimizer=optax.sgd(0.1))
+    np.testing.assert_allclose(got.model["slope"], want.model["slope"], rtol=1e-6)
 
 
 def test_the_decay_may_grow():
@@ -285,6 +324,10 @@ def test_labels_that_a_model_has_no_row_for_are_refused_before_training():
         with pytest.raises(ValueError, match=rf"data\[1\] must be .* sample {sample}, .*{label}"):
             fit(3, (x, labels), **how)
     fit(3, (x, np.array([0, 1, 2, 3, 3, 0])), **how)
+    two = lambda m, sample, key: loss(m, (sample[0], sum(sample[1])), key)  # noqa: E731
+    bad = np.array([0, 1, 9, 0, 0, 0])
+    with pytest.raises(ValueError, match=r"data\[1\]\[0\] must be .* sample 2"):
+        fit(3, (x, (bad, bad)), network, two, batch_size=2)
     # Whose loss is not finite anyway is not to blame.
     nan = lambda m, sample, key: loss(m, sample, key) * jnp.nan  # noqa: E731
     with pytest.warns(RuntimeWarning, match="not finite from step 0"):

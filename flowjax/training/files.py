@@ -37,11 +37,12 @@ def save(path: Any, state: TrainState) -> None:
     _check_state(state, "state")
     leaves = {name: np.asarray(leaf) for name, leaf in _leaves(state)}
     # NumPy's format does not know bfloat16 and its like: bytes do for all.
-    written = {name: np.frombuffer(leaf.tobytes(), np.uint8) for name, leaf in leaves.items()}
+    written: Any = {n: np.frombuffer(leaf.tobytes(), np.uint8) for n, leaf in leaves.items()}
     kinds = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()}
+    written[_KINDS] = np.array(json.dumps(kinds))
     try:
         with open(partial, "wb") as file:
-            np.savez(file, **written, **{_KINDS: np.array(json.dumps(kinds))})
+            np.savez(file, **written)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -78,7 +78,7 @@ def cases() -> list[Case]:
 
 def _effort(settings: Settings) -> tuple[int, int]:
     """How many seeds, and steps of training."""
-    return (5, 2000) if settings.name == FULL.name else (1, 100)
+    return (5, 1500) if settings.name == FULL.name else (1, 100)
 
 
 # --- the table of torchcfm ------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Solves under jit, vmap, scan over n, low precision, and JAX's strictest checks."""
 
 import functools
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -182,7 +183,11 @@ def test_a_state_may_be_a_module_a_named_tuple_or_hold_empty_leaves():
         nothing: None
         empty: jax.Array
 
-    x0 = (Particle(jnp.array([1.0, 2.0]), None, jnp.zeros((0, 3))), fj.SDE(jnp.array(3.0), None))
+    class Pair(NamedTuple):
+        place: jax.Array
+        nothing: None
+
+    x0 = (Particle(jnp.array([1.0, 2.0]), None, jnp.zeros((0, 3))), Pair(jnp.array(3.0), None))
     field = lambda t, x, args: leafwise(lambda leaf: -leaf, x)  # noqa: E731
     got = fj.solve(field, x0, fj.uniform_grid(4), step=fj.rk4)
     factor = (1 - 1 / 4 + 1 / 32 - 1 / 384 + 1 / 6144) ** 4

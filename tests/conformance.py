@@ -526,6 +526,9 @@ def table_for(value):
     steps = ("flowjax.solver.ode_steps", "flowjax.solver.sde_steps", "flowjax.samplers.")
     if module.startswith("flowjax.targets"):
         return "target"
+    # It takes fields of two times alone: tests/losses/test_two_times.py.
+    if value is fj.flow_map:
+        return None
     if isinstance(value, fj.Stepper) or (inspect.isfunction(value) and module.startswith(steps)):
         return "step"
     if inspect.isclass(value) and issubclass(value, fj.Schedule) and value is not fj.Schedule:

@@ -57,6 +57,7 @@ STANDARD_PROMOTION = {
         "state.init",
         "state.step",
         "state.averaged",
+        "files.save",
         "files.restore",
     )
 }

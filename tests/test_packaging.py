@@ -61,7 +61,8 @@ def undeclared(folder, always, inside_functions):
     ("folder", "always", "inside_functions"),
     [
         ("flowjax", CORE, EXTRAS["examples"]),
-        ("examples", CORE | EXTRAS["examples"], set()),
+        # Flax is for one of them, which is about it.
+        ("examples", CORE | EXTRAS["examples"] | {"flax"}, set()),
         ("benchmarks", CORE | EXTRAS["bench"], EXTRAS["peers"]),
         ("tests", CORE | EXTRAS["examples"] | EXTRAS["test"], EXTRAS["peers"] | EXTRAS["bench"]),
         ("tools", CORE, set()),

@@ -119,7 +119,12 @@ def section(docstring, title):
 
 
 # What a function of the package returns and no user makes: the function's docstring tells of it.
-RECORDS = {"flowjax.couplings.Pairs", "flowjax.data.Digits", "flowjax.data.LabelledImages"}
+RECORDS = {
+    "flowjax.couplings.Pairs",
+    "flowjax.data.Digits",
+    "flowjax.data.LabelledImages",
+    "flowjax.training.Info",
+}
 
 
 def lacks(value):
@@ -241,6 +246,7 @@ OTHER_LOOPS = {
     "couplings/sinkhorn.py",
     "densities/newton.py",
     "schedules/schedule.py",
+    "training/loop.py",
 }
 
 

@@ -18,11 +18,6 @@ from benchmarks.record import Result, timed
 from benchmarks.rows import Case, Say
 from benchmarks.timing import Settings, interleaved
 
-try:
-    import ot
-except ImportError:
-    ot = None
-
 LOOP = "loop"
 
 
@@ -154,9 +149,11 @@ def _pairs(batch: int, dimension: int, settings: Settings, say: Say) -> list[Res
     optax_solves = jax.jit(optax.assignment.hungarian_algorithm)
     calls = {"SciPy": scipy, "flowjax": flowjax}
     calls["optax"] = lambda: jax.block_until_ready(optax_solves(cost.astype(np.float32)))
-    if ot is not None:
+    if torch_contenders.ot is not None:
         weights = np.full(batch, 1 / batch)
-        calls["POT"] = lambda: batch * np.sum(ot.emd(weights, weights, cost) * cost)
+        calls["POT"] = lambda: (
+            batch * np.sum(torch_contenders.ot.emd(weights, weights, cost) * cost)
+        )
     pairs = flowjax()
     total = float(((pairs.x0 - pairs.x1) ** 2).sum())
     np.testing.assert_allclose(total, scipy(), rtol=1e-5)

@@ -24,9 +24,16 @@ Law = Callable[[Array], Array]
 def uniform(u: Array) -> Array:
     r"""The uniform law, $t \sim U(0, 1)$.
 
+    Args:
+        u: a uniform number.
+
+    Returns:
+        The time, u itself.
+
     Example:
+        >>> import jax.numpy as jnp
         >>> import flowjax as fj
-        >>> fj.losses.uniform(0.25)
+        >>> float(fj.losses.uniform(jnp.array(0.25)))
         0.25
     """
     return u
@@ -38,6 +45,9 @@ def logit_normal(mean: Any = 0.0, std: Any = 1.0) -> Law:
     Args:
         mean: of the logit; above zero, more of the times are near the data, t = 1.
         std: of the logit, positive.
+
+    Returns:
+        A law, ``u -> t``.
 
     Raises:
         TypeError: mean or std is no number.
@@ -65,6 +75,9 @@ def edm_times(schedule: Any = None, mean: Any = -1.2, std: Any = 1.2) -> Law:
         schedule: the path. Default: `CondOT()`.
         mean: of the logarithm.
         std: of the logarithm, positive.
+
+    Returns:
+        A law, ``u -> t``.
 
     Raises:
         TypeError: schedule is no schedule, or mean or std is no number.

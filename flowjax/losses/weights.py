@@ -30,6 +30,9 @@ Weight = Callable[[Array, Any, str], Array]
 def snr() -> Weight:
     r"""The signal-to-noise ratio on the data, $w_D = \alpha^2 / \sigma^2$: a weight 1 on the noise.
 
+    Returns:
+        A weight, ``(t, schedule, predicts) -> scalar``.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
@@ -48,6 +51,9 @@ def min_snr(most: Any = 5.0) -> Weight:
 
     Args:
         most: the bound gamma, positive.
+
+    Returns:
+        A weight, ``(t, schedule, predicts) -> scalar``.
 
     Raises:
         TypeError: most is no number.
@@ -74,6 +80,9 @@ def edm_weight(sigma_data: Any = 0.5) -> Weight:
 
     Args:
         sigma_data: sigma_d, the standard deviation of one element of the data, positive.
+
+    Returns:
+        A weight, ``(t, schedule, predicts) -> scalar``.
 
     Raises:
         TypeError: sigma_data is no number.
@@ -104,6 +113,9 @@ def sigmoid_weight(bias: Any = -1.0) -> Weight:
 
     Args:
         bias: b; the larger, the more of the weight is near the data.
+
+    Returns:
+        A weight, ``(t, schedule, predicts) -> scalar``.
 
     Raises:
         TypeError: bias is no number.

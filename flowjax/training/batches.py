@@ -39,8 +39,8 @@ class Batches(NamedTuple):
 def batches_of(data: Any, batch_size: int | None, key: Array) -> Batches:
     """The batches of arrays, in a new order in each pass, or those that a function draws."""
     if callable(data):
-        check_whole(batch_size)
         draw = _check.function(data, "data", "(key, i) -> batch, or arrays", takes=2)
+        check_whole(batch_size)
         return Batches((draw, key), _nowhere, _draw, _STEPS)
     data, samples = _samples(data)
     if batch_size is None:
@@ -112,7 +112,9 @@ def _bits(key: Array, first: Array, count: int, samples: int) -> Array:
     # By an rbg key, under `vmap`, they would depend on the first of them.
     words = jax.random.bits(key, (2,), jnp.uint32)
     threefry = jax.random.wrap_key_data(words, impl="threefry2x32")
-    keys = jax.vmap(lambda i: jax.random.fold_in(threefry, first + i))(jnp.arange(count))
+    keys = jax.vmap(lambda i: jax.random.fold_in(threefry, first + i))(
+        jnp.arange(count, dtype=jnp.int32)
+    )
     return jax.vmap(lambda key: jax.random.bits(key, (samples,), jnp.uint32))(keys)
 
 

@@ -31,7 +31,17 @@ def save(path: Any, state: TrainState) -> None:
         OSError: the file cannot be written.
 
     Example:
-        See `restore`.
+        >>> import pathlib, tempfile
+        >>> import jax, optax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> loss = lambda model, x, key: (model - x) ** 2
+        >>> key, sgd = jax.random.key(0), optax.sgd(0.5)
+        >>> state = fj.training.init(jnp.array(0.0), loss, key, optimizer=sgd)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fj.training.save(f"{folder}/state", state)
+        ...     print([file.name for file in pathlib.Path(folder).iterdir()])
+        ['state']
     """
     path, partial = Path(path), Path(f"{path}.partial")
     _check_state(state, "state")

@@ -219,7 +219,7 @@ def _loop(
     shapes = jax.eval_shape(one, jnp.int32(0), arrays)[1]
     info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     losses = jnp.zeros(most, info.loss.dtype)
-    arrays, info, losses = jax.lax.fori_loop(0, count, body, (arrays, info, losses))
+    arrays, info, losses = jax.lax.fori_loop(jnp.int32(0), count, body, (arrays, info, losses))
     return eqx.combine(arrays, static), info, losses
 
 

@@ -107,7 +107,14 @@ def init(
         ValueError: ema is not in [0, 1).
 
     Example:
-        See `TrainState`.
+        >>> import jax, optax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> loss = lambda model, x, key: (model - x) ** 2
+        >>> key, sgd = jax.random.key(0), optax.sgd(0.5)
+        >>> state = fj.training.init(jnp.array(0.0), loss, key, optimizer=sgd)
+        >>> int(state.step), float(state.model)
+        (0, 0.0)
     """
     _check.single_key(key)
     _check.function(loss, "loss", "(model, sample, key) -> scalar")
@@ -160,7 +167,15 @@ def step(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
         TypeError: the loss is not a real floating scalar.
 
     Example:
-        See `TrainState`.
+        >>> import jax, optax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> loss = lambda model, x, key: (model - x) ** 2
+        >>> key, sgd = jax.random.key(0), optax.sgd(0.5)
+        >>> state = fj.training.init(jnp.array(0.0), loss, key, optimizer=sgd)
+        >>> state, info = fj.training.step(state, jnp.ones(4))
+        >>> float(info.loss), float(state.model)
+        (1.0, 1.0)
     """
     return _compiled(state, batch)
 

@@ -251,7 +251,8 @@ def _flow_map(name: str, target: Any, settings: Settings, say: Say) -> list[Resu
         say(who)
         model = _Average(eqx.nn.MLP(3, 1, 128, 3, jax.nn.silu, key=keys[2]))
         rate = optax.cosine_decay_schedule(2e-3, 4 * steps)
-        how = {"optimizer": optax.adam(rate), "steps": 4 * steps, "batch_size": 512, "ema": 0.999}
+        clipped = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+        how = {"optimizer": clipped, "steps": 4 * steps, "batch_size": 512, "ema": 0.999}
         state, _ = fj.training.fit(model, loss, data, keys[3], **how)
         field = fj.two_time(fj.training.averaged(state))
         ends = {n: _ends(field, starts, n, fj.flow_map) for n in (1, 2, 4)}

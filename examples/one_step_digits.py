@@ -13,12 +13,11 @@ import sys
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from matplotlib.figure import Figure
-from sklearn.svm import SVC
 
 import flowjax as fj
+import quickstart
 from flowjax import plot
 
 STEPS = 3000
@@ -43,10 +42,6 @@ def ema(step):
     return jnp.minimum(0.998, (1 + step) / (10 + step))
 
 
-def flat(images):
-    return np.asarray(images).reshape(-1, 64)
-
-
 def main(out="out/one_step_digits"):
     model_key, fit_key, key = jax.random.split(jax.random.key(0), 3)
     digits = fj.data.digits()
@@ -56,7 +51,7 @@ def main(out="out/one_step_digits"):
     state, _ = fj.training.fit(Average(network), loss, digits.train, fit_key, progress=True, **how)
 
     field = fj.two_time(fj.training.averaged(state))
-    judge = SVC(C=10).fit(flat(digits.train.image), digits.train.label)
+    judge = quickstart.judge(digits)
     labels, init = jnp.tile(jnp.arange(10), 100), fj.CondOT().prior((8, 8)).sample
     figure = Figure(figsize=(13, 3.2), dpi=120, layout="compressed")
     accuracies = []
@@ -67,7 +62,7 @@ def main(out="out/one_step_digits"):
     ):
         how = {"args": labels, "args_axes": 0, "step": step}
         images = fj.sample(key, field, init, fj.uniform_grid(n), 1000, **how)
-        accuracies.append(judge.score(flat(images), labels))
+        accuracies.append(judge.score(quickstart.flat(images), labels))
         title = f"{n} step{'s' * (n > 1)} of {step.__name__}: {accuracies[-1]:.1%}"
         print(title)
         plot.image_grid(images[:80], ax=ax, title=title)

@@ -1,8 +1,5 @@
 """The samplers that the example compares, what it measures them by, and its whole way, in small."""
 
-import importlib
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,16 +7,12 @@ import pytest
 from scipy.special import erf
 
 import flowjax as fj
-
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+from tests.examples import imported
 
 
 @pytest.fixture(scope="module")
 def example():
-    with pytest.MonkeyPatch.context() as patch:
-        # As for a script, whose folder Python searches first.
-        patch.syspath_prepend(EXAMPLES)
-        yield importlib.import_module("digit_samplers")
+    return imported("digit_samplers")
 
 
 @pytest.fixture

@@ -1,19 +1,13 @@
 """The tables of the quickstart; that it runs as a whole is checked by running it."""
 
-import importlib
-import pathlib
-
 import pytest
 
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+from tests.examples import imported
 
 
 @pytest.fixture(scope="module")
 def quickstart():
-    with pytest.MonkeyPatch.context() as patch:
-        # As for a script, whose folder Python searches first.
-        patch.syspath_prepend(EXAMPLES)
-        yield importlib.import_module("quickstart")
+    return imported("quickstart")
 
 
 def test_a_table_is_aligned(quickstart, capsys):

@@ -1,26 +1,15 @@
 """The examples of a latent and a neural SDE: what they compute, and their whole way, in small."""
 
-import importlib
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import flowjax as fj
-
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+from tests.examples import imported
 
 # Optax does not hold to the strict promotion of dtypes.
 pytestmark = pytest.mark.usefixtures("standard_promotion")
-
-
-def imported(name):
-    with pytest.MonkeyPatch.context() as patch:
-        # As for a script, whose folder Python searches first.
-        patch.syspath_prepend(EXAMPLES)
-        return importlib.import_module(name)
 
 
 @pytest.fixture

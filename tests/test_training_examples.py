@@ -1,7 +1,5 @@
 """The examples of training: their whole way, in small, against what is known of their results."""
 
-import importlib
-import pathlib
 import re
 import runpy
 import sys
@@ -12,8 +10,7 @@ import numpy as np
 import pytest
 
 import flowjax as fj
-
-EXAMPLES = pathlib.Path(__file__).parent.parent / "examples"
+from tests.examples import EXAMPLES, imported
 
 # Optax does not hold to the strict promotion of dtypes.
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -29,13 +26,6 @@ def run(monkeypatch, tmp_path):
         return runpy.run_path(str(EXAMPLES / f"{name}.py"))
 
     return run
-
-
-def imported(name):
-    with pytest.MonkeyPatch.context() as patch:
-        # As for a script, whose folder Python searches first.
-        patch.syspath_prepend(EXAMPLES)
-        return importlib.import_module(name)
 
 
 @pytest.mark.parametrize("name", ["transport", "edm_digits", "resume"])

@@ -28,9 +28,8 @@ class Task(NamedTuple):
         name: of both.
         start: draws so many samples of the one.
         end: draws so many samples of the other.
-        distances: mean and standard deviation of the squared 2-Wasserstein distance to the data, by
-            the coupling.
-        energies: the same of the normalised path energy, or None.
+        distances: mean of the squared 2-Wasserstein distance to the data, by the coupling.
+        energies: the same of the normalised path energy, where there is one.
     """
 
     name: str

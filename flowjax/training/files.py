@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowjax.training.state import TrainState
+from flowjax.training.state import TrainState, check_state
 
 # The name of the dtypes and shapes, which no leaf has.
 _KINDS = "kinds"
@@ -44,12 +44,11 @@ def save(path: Any, state: TrainState) -> None:
         ['state']
     """
     path, partial = Path(path), Path(f"{path}.partial")
-    _check_state(state, "state")
+    check_state(state, "state")
     leaves = {name: np.asarray(leaf) for name, leaf in _leaves(state)}
     # NumPy's format does not know bfloat16 and its like: bytes do for all.
     written: Any = {n: np.frombuffer(leaf.tobytes(), np.uint8) for n, leaf in leaves.items()}
-    kinds = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()}
-    written[_KINDS] = np.array(json.dumps(kinds))
+    written[_KINDS] = np.array(json.dumps(_kinds(leaves)))
     try:
         with open(partial, "wb") as file:
             np.savez(file, **written)
@@ -90,9 +89,9 @@ def restore(path: Any, like: TrainState) -> TrainState:
         >>> int(again.step), float(again.model)
         (1, 1.0)
     """
-    _check_state(like, "like")
+    check_state(like, "like")
     wanted = dict(_leaves(like))
-    kinds = {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in wanted.items()}
+    kinds = _kinds(wanted)
     try:
         with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             written = json.loads(str(file[_KINDS]))
@@ -118,9 +117,9 @@ def restore(path: Any, like: TrainState) -> TrainState:
     )
 
 
-def _check_state(value: Any, name: str) -> None:
-    if not isinstance(value, TrainState):
-        raise TypeError(f"{name} must be a TrainState, such as init makes, got {value!r}.")
+def _kinds(leaves: dict[str, Any]) -> dict[str, list[Any]]:
+    """Dtype and shape of each array, as JSON gives them back."""
+    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves.items()}
 
 
 def _is_key(leaf: Any) -> bool:

@@ -20,6 +20,7 @@ from flowjax.training.state import (
     Info,
     TrainState,
     after,
+    check_state,
     init,
     refuse_traced,
     step,
@@ -225,8 +226,7 @@ def _loop(
 
 def going_on(state: Any, begun: TrainState) -> TrainState:
     """The state, refused unless it is one of the same model, loss, key and optimiser."""
-    if not isinstance(state, TrainState):
-        raise TypeError(f"state must be a TrainState, such as fit returns, got {state!r}.")
+    check_state(state, "state")
     for name in ("model", "ema", "optimizer_state"):
         got, want = (_kinds(getattr(one, name)) for one in (state, begun))
         if got != want:

@@ -291,6 +291,12 @@ def trained_part(model: Any, trainable: Any) -> Any:
     return trained
 
 
+def check_state(value: Any, name: str) -> None:
+    """Refuses what is no state of a training."""
+    if not isinstance(value, TrainState):
+        raise TypeError(f"{name} must be a TrainState, such as init makes, got {value!r}.")
+
+
 def refuse_traced(*trees: Any) -> None:
     """Refuses what is traced."""
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees)):

@@ -227,7 +227,8 @@ def start_of(x0: Any, x1: State, key: Array) -> State:
     if x0 is not None:
         return wide(_check.alike(x0, x1, "x0", exact=False, of="x1"))
     leaves, structure = jax.tree.flatten(wide(x1))
-    keys = list(jax.random.split(key, len(leaves)))
+    # One key serves one leaf as it is: of a step on samples of few numbers, keys are some percent.
+    keys = [key] if len(leaves) == 1 else list(jax.random.split(key, len(leaves)))
     noise = [
         jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)
     ]

@@ -84,14 +84,16 @@ class Checkpointed(NamedTuple):
         # Of several segments all but the one at hand are recomputed; a single one is at hand. (It
         # is jitted in place of that, so that the jaxpr has one size whatever n is.)
         wrap = _remat if length < n else jax.jit
-        take = functools.partial(steps.run, wrap=_remat, record=every == 1)
-        if every is None or every == 1:
-            return scan_in_blocks(wrap(take), carry, xs, length)
-        if length < every:
-            in_segments = functools.partial(scan_in_blocks, wrap(take), length=length)
-            return _recorded(in_segments, carry, xs, every)
-        segment = wrap(functools.partial(_recorded, take, every=every))
-        return scan_in_blocks(segment, carry, xs, length // every * every)
+        take = functools.partial(steps.run, wrap=_remat)
+        if every is None or every <= length:
+            segment = wrap(functools.partial(_recorded, take, every=every))
+            return scan_in_blocks(segment, carry, xs, length // (every or 1) * (every or 1))
+
+        def in_segments(carry: PyTree, xs: Intervals, record: bool) -> tuple[PyTree, PyTree]:
+            segment = wrap(functools.partial(take, record=record))
+            return scan_in_blocks(segment, carry, xs, length)
+
+        return _recorded(in_segments, carry, xs, every)
 
 
 class Direct(NamedTuple):
@@ -112,10 +114,7 @@ class Direct(NamedTuple):
         self, steps: Any, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop, of which it needs no more than ``steps.run``; see the module."""
-        take = functools.partial(steps.run, wrap=_plain, record=every == 1)
-        if every is None or every == 1:
-            return take(carry, xs)
-        return _recorded(take, carry, xs, every)
+        return _recorded(functools.partial(steps.run, wrap=_plain), carry, xs, every)
 
 
 class Truncated(NamedTuple):
@@ -183,15 +182,14 @@ def _plain(function: Callable) -> Callable:
 
 
 def _recorded(
-    take: Callable[[PyTree, Intervals], tuple[PyTree, PyTree]],
-    carry: PyTree,
-    xs: Intervals,
-    every: int,
+    take: Callable[..., tuple[PyTree, PyTree]], carry: PyTree, xs: Intervals, every: int | None
 ) -> tuple[PyTree, PyTree]:
-    """The states after every `every`-th of the steps that `take` takes."""
+    """The states after every `every`-th of the steps that ``take(carry, xs, record)`` takes."""
+    if every is None or every == 1:
+        return take(carry, xs, record=every == 1)
 
     def block(carry: PyTree, xs: Intervals) -> tuple[PyTree, PyTree]:
-        carry, _ = take(carry, xs)
+        carry, _ = take(carry, xs, record=False)
         x, _ = carry
         return carry, jax.tree.map(lambda leaf: leaf[None], x)
 

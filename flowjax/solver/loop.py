@@ -64,9 +64,8 @@ class Steps(NamedTuple):
         self, carry: PyTree, intervals: Intervals, *, wrap: Callable, record: bool
     ) -> tuple[PyTree, PyTree]:
         """Takes consecutive steps, each wrapped by `wrap`; the states after each if `record`."""
-        step = self._step if intervals.taken is None else self._step_if_taken
         if self.path is None:
-            body = self.watched(wrap(functools.partial(step, None, record)))
+            body = self.watched(wrap(functools.partial(self._step, None, record)))
             return jax.lax.scan(body, carry, (intervals, None))
         path = self.path
 
@@ -74,7 +73,7 @@ class Steps(NamedTuple):
             first = intervals.step_index[0]
             drawn = draw(path, first, len(intervals), self.noise, intervals.from_even)
             roots = root_of_step(intervals.t0, intervals.t1)
-            body = self.watched(wrap(functools.partial(step, drawn, record)))
+            body = self.watched(wrap(functools.partial(self._step, drawn, record)))
             return jax.lax.scan(body, carry, (intervals, roots))
 
         return scan_in_blocks(block, carry, intervals, self.block(len(intervals)))
@@ -112,24 +111,23 @@ class Steps(NamedTuple):
         self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
     ) -> tuple[PyTree, PyTree]:
         """One step of the scan, with its increment: given, or out of what was drawn."""
-        (x, (memory, value)), (interval, root) = carry, xs
-        t0, t1, dw = interval.t0, interval.t1, interval.increments
-        if drawn is not None:
-            dw = increment(drawn, interval.step_index, root, self.noise)
-        dw = wide(dw)
-        if self.remembers:
-            x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
-            memory = as_memory(kept, memory)
-        else:
-            x1 = self.step(self.field, t0, t1, x, self.args, dw)
-        x1 = alike(x1, x, "step output", exact=False)
-        if self.update is not None:
-            value = as_value(self.update(value, t0, t1, x, x1, dw), value)
-        return (x1, (memory, value)), (x1 if record else None)
+        interval, root = xs
 
-    def _step_if_taken(
-        self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
-    ) -> tuple[PyTree, PyTree]:
-        """The same, but that a step which fills up a block changes nothing."""
-        carry = where_taken(xs[0], lambda carry: self._step(drawn, False, carry, xs)[0], carry)
+        def taken(carry: PyTree) -> PyTree:
+            x, (memory, value) = carry
+            t0, t1, dw = interval.t0, interval.t1, interval.increments
+            if drawn is not None:
+                dw = increment(drawn, interval.step_index, root, self.noise)
+            dw = wide(dw)
+            if self.remembers:
+                x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
+                memory = as_memory(kept, memory)
+            else:
+                x1 = self.step(self.field, t0, t1, x, self.args, dw)
+            x1 = alike(x1, x, "step output", exact=False)
+            if self.update is not None:
+                value = as_value(self.update(value, t0, t1, x, x1, dw), value)
+            return x1, (memory, value)
+
+        carry = where_taken(interval, taken, carry)
         return carry, (carry[0] if record else None)

@@ -1,0 +1,123 @@
+"""Autoguidance, against its formula by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flowjax as fj
+from tests.guidance.oracles import (
+    LABEL,
+    NULL,
+    PREDICTIONS,
+    SCHEDULES,
+    T,
+    X,
+    count,
+    data_of,
+    level,
+    model,
+    outputs,
+    predicted,
+)
+
+guide = fj.guidance.autoguidance
+
+
+def weak_model(schedule, predicts):
+    """The same model with another label."""
+    worse = model(schedule, predicts).model
+    return fj.velocity(lambda t, x, label: worse(t, x, label + 0.5), schedule, predicts)
+
+
+@pytest.mark.parametrize("predicts", PREDICTIONS)
+def test_the_worse_velocity_is_left_behind_whatever_either_predicts(predicts, x64):
+    for schedule, of_weak in zip(SCHEDULES, ("data", "v", "noise"), strict=True):
+        worse = predicted("velocity", level(schedule), X, data_of(np, T, X, LABEL + 0.5))
+        better = outputs(schedule, "velocity")[1]
+        guided = guide(model(schedule, predicts), weak_model(schedule, of_weak), 2.5)
+        assert (guided.schedule, guided.predicts) == (schedule, predicts)
+        want = worse + 2.5 * (better - worse)
+        np.testing.assert_allclose(guided(T, X, LABEL), want, rtol=1e-10)
+
+
+def test_each_model_is_called_once():
+    networks = [fj.models.MLP((3,), 8, depth, key=jax.random.key(depth)) for depth in (1, 3)]
+    v, weak = (fj.velocity(network, fj.CondOT()) for network in networks)
+
+    def products(v):
+        program = jax.make_jaxpr(lambda x: fj.solve(v, x, fj.uniform_grid(5)))(jnp.ones(3))
+        return count(program, "dot_general")
+
+    assert products(guide(v, weak, 2.0)) == products(v) + products(weak)
+
+
+def test_one_schedule_is_differentiated_once(x64):
+    """The worse model's is v's, so that a derivative is not split between two copies."""
+
+    def end(power, twice):
+        schedule = fj.Polynomial(power)
+        worse = fj.Polynomial(power) if twice else schedule
+        v, weak = model(schedule, "v"), weak_model(worse, "data")
+        return fj.solve(guide(v, weak, 2.0), X, np.linspace(0.2, 0.8, 4), LABEL).sum()
+
+    eps = 1e-6
+    slope = (end(1.5 + eps, False) - end(1.5 - eps, False)) / (2 * eps)
+    np.testing.assert_allclose(jax.grad(end)(1.5, False), slope, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(end)(1.5, True), slope, rtol=1e-6)
+    v, weak = (make(fj.Polynomial(jnp.array(1.5)), "data") for make in (model, weak_model))
+    assert len(jax.tree.leaves(guide(v, weak, 2.0).own_schedule)) == 0
+    assert len(jax.tree.leaves(guide(v, weak, jnp.array(2.0)))) == 2
+
+
+def test_a_model_of_another_schedule_is_taken_after_a_change_of_it(x64):
+    straight, worse = fj.CondOT(), fj.Gaussian(np.zeros(3), 0.9)
+    v = model(straight, "data")
+    changed = fj.change_schedule(worse.velocity(fj.VariancePreserving()), straight)
+    want = -v(T, X, LABEL) * -2.0 - worse.velocity(straight)(T, X, None)
+    np.testing.assert_allclose(guide(v, changed, 2.0)(T, X, LABEL), want, rtol=1e-6)
+
+
+def test_what_the_worse_model_does_not_determine_is_refused():
+    path = fj.CondOT()
+    v = fj.velocity(lambda t, x, args: 0.5 * x, path)
+    weak = fj.velocity(lambda t, x, args: 0.5 * x, path, "noise")
+    x, ts = jnp.ones(2), fj.uniform_grid(4)
+    with pytest.raises(ValueError, match="noise does not determine the velocity at t = 0"):
+        fj.solve(guide(v, weak, 2.0), x, ts)
+    with pytest.raises(ValueError, match="noise does not determine the data at t = 0"):
+        fj.solve(guide(v, weak, 2.0), x, ts, step=fj.ddim)
+    assert np.all(np.isfinite(fj.solve(guide(v, weak, 2.0), x, ts[1:])))
+
+
+def field(t, x, args):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("weak", "error", "words"),
+    [
+        (field, TypeError, "autoguidance needs a fj.Velocity"),
+        (
+            fj.velocity(field, fj.VariancePreserving()),
+            ValueError,
+            r"weak must have the schedule of v, CondOT\(\), got VariancePreserving.*change_schedule",
+        ),
+        (
+            fj.velocity(field, fj.CondOT(), coupled=True),
+            ValueError,
+            "weak must be of coupled pairs if and only if v is, got coupled=True beside False",
+        ),
+        (
+            fj.velocity(lambda t, x, args: x[:1], fj.CondOT()),
+            ValueError,
+            r"the model's output must have shape \(2,\)",
+        ),
+    ],
+)
+def test_a_worse_model_that_does_not_fit_is_refused(weak, error, words, unchecked):
+    v = fj.velocity(field, fj.CondOT())
+    with pytest.raises(error, match=words):
+        guide(v, weak, 2.0)(0.5, jnp.ones(2), None)
+    with pytest.raises(TypeError, match="scale must be a real number"):
+        guide(v, v, None)

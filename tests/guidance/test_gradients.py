@@ -1,5 +1,7 @@
 """Guidance by a gradient, against posteriors in closed form and its formula by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,121 +11,110 @@ import flowjax as fj
 from tests.guidance.oracles import PREDICTIONS, SCHEDULES, level, predicted
 
 guide = fj.guidance.by_gradient
-MEAN, COVARIANCE = np.array([0.5, -1.0]), np.array([[1.0, 0.4], [0.4, 0.6]])
-OPERATOR, NOISE, Y = np.array([[1.0, -0.5]]), np.array([[0.3]]), np.array([1.7])
+OPERATOR, NOISE, Y = np.array([1.0, -0.5]), 0.3, np.float64(1.7)
 WEIGHTS, MEANS = np.array([0.3, 0.7]), np.array([[1.0, 0.0], [-1.5, 0.5]])
-COVARIANCES = np.stack([COVARIANCE, np.diag([0.2, 0.9])])
+VARIANCES = np.array([0.8, 0.3])
 X = np.array([0.4, -0.7])
 
 
-def posterior(mean, covariance):
-    """Mean, covariance and the log-density of Y, given that a Gaussian is seen through OPERATOR."""
-    of_y = OPERATOR @ covariance @ OPERATOR.T + NOISE
-    gain = covariance @ OPERATOR.T @ np.linalg.inv(of_y)
-    residual = Y - OPERATOR @ mean
-    density = -0.5 * (residual @ np.linalg.solve(of_y, residual) + np.log(np.linalg.det(of_y)))
-    return mean + gain @ residual, covariance - gain @ OPERATOR @ covariance, density
-
-
-def of_component(schedule, t, x, mean, covariance):
-    """The law of the data given x, and the log-density of x."""
+def given_the_state(schedule, t, x):
+    """Of each component: log-weight, mean and variance of the data, given the state x at t."""
     alpha, sigma = schedule(t)
-    of_x = alpha**2 * covariance + sigma**2 * jnp.eye(2)
-    gain = alpha * covariance @ jnp.linalg.inv(of_x)
-    residual = x - alpha * mean
-    density = -0.5 * (residual @ jnp.linalg.solve(of_x, residual) + jnp.linalg.slogdet(of_x)[1])
-    return mean + gain @ residual, covariance - alpha * gain @ covariance, density
+    width = alpha**2 * VARIANCES + sigma**2
+    residual = x[None] - alpha * MEANS
+    log_weights = np.log(WEIGHTS) - jnp.log(width) - jnp.sum(residual**2, -1) / (2 * width)
+    data = MEANS + (alpha * VARIANCES / width)[:, None] * residual
+    return log_weights - jax.nn.logsumexp(log_weights), data, sigma**2 * VARIANCES / width
 
 
-def exact_log_likelihood(schedule, weights, means, covariances):
-    """`log p(y | x_t)` of a mixture, with its constant."""
+def exact_log_likelihood(schedule):
+    """`log p(y | x_t)` of y = OPERATOR x_1 + noise of variance NOISE, but for a constant."""
 
     def log_likelihood(t, x, y):
-        joint, of_state = [], []
-        for weight, mean, covariance in zip(weights, means, covariances, strict=True):
-            center, spread, of_x = of_component(schedule, t, x, mean, covariance)
-            of_y, residual = OPERATOR @ spread @ OPERATOR.T + NOISE, y - OPERATOR @ center
-            seen = -0.5 * jnp.sum(residual**2 / of_y[0] + jnp.log(of_y[0]))
-            joint.append(jnp.log(weight) + of_x + seen)
-            of_state.append(jnp.log(weight) + of_x)
-        return jax.nn.logsumexp(jnp.stack(joint)) - jax.nn.logsumexp(jnp.stack(of_state))
+        log_weights, data, variances = given_the_state(schedule, t, x)
+        of_y = variances * np.sum(OPERATOR**2) + NOISE
+        residual = y - jnp.sum(data * OPERATOR[None], -1)
+        return jax.nn.logsumexp(log_weights - residual**2 / (2 * of_y) - jnp.log(of_y) / 2)
 
     return log_likelihood
 
 
-def as_prediction(v, predicts):
-    """The velocity by a model of another prediction."""
+def prior(schedule, predicts):
+    """The velocity of the mixture, by a model of any prediction."""
 
-    def call(t, x, args):
-        value = v(t, x, args)
-        return fj.convert(value, t, x, v.schedule, source="velocity", target=predicts)
+    def model(t, x, args):
+        log_weights, data, _ = given_the_state(schedule, t, x)
+        data = jnp.sum(jnp.exp(log_weights)[:, None] * data, 0)
+        return predicted(predicts, (*schedule(t), *schedule.rates(t)), x, data)
 
-    return fj.velocity(call, v.schedule, predicts)
-
-
-def gaussian_problem(schedule):
-    prior = fj.Gaussian(MEAN, COVARIANCE).velocity(schedule)
-    mean, covariance, _ = posterior(MEAN, COVARIANCE)
-    likelihood = exact_log_likelihood(schedule, np.ones(1), MEAN[None], COVARIANCE[None])
-    return prior, likelihood, fj.Gaussian(mean, covariance).velocity(schedule)
+    return fj.velocity(model, schedule, predicts)
 
 
-def mixture_problem(schedule):
-    prior = fj.GaussianMixture(WEIGHTS, MEANS, covariances=COVARIANCES).velocity(schedule)
-    parts = [posterior(*part) for part in zip(MEANS, COVARIANCES, strict=True)]
-    means, covariances, seen = map(np.stack, zip(*parts, strict=True))
-    weights = WEIGHTS * np.exp(seen)
-    target = fj.GaussianMixture(weights / weights.sum(), means, covariances=covariances)
-    likelihood = exact_log_likelihood(schedule, WEIGHTS, MEANS, COVARIANCES)
-    return prior, likelihood, target.velocity(schedule)
+def posterior(schedule):
+    """The velocity of the data given Y, in closed form."""
+    of_y = VARIANCES * np.sum(OPERATOR**2) + NOISE
+    gain, residual = np.outer(VARIANCES, OPERATOR) / of_y[:, None], Y - MEANS @ OPERATOR
+    weights = WEIGHTS * np.exp(-(residual**2) / (2 * of_y)) / np.sqrt(of_y)
+    covariances = [
+        variance * np.eye(2) - variance * np.outer(k, OPERATOR)
+        for variance, k in zip(VARIANCES, gain, strict=True)
+    ]
+    means = MEANS + gain * residual[:, None]
+    target = fj.GaussianMixture(weights / weights.sum(), means, covariances=np.stack(covariances))
+    return target.velocity(schedule)
+
+
+@functools.cache
+def of_the_posterior(schedule, t):
+    return posterior(schedule)(t, X, None)
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
 def test_the_exact_likelihood_makes_the_velocity_of_the_posterior(predicts, x64):
     for schedule in SCHEDULES:
-        for problem in (gaussian_problem, mixture_problem):
-            prior, likelihood, exact = problem(schedule)
-            guided = guide(as_prediction(prior, predicts), likelihood)
-            assert (guided.schedule, guided.predicts) == (schedule, predicts)
-            got = jax.jit(jax.vmap(lambda t: guided(t, X, Y)))(np.array([0.1, 0.5, 0.9]))
-            want = jax.jit(jax.vmap(lambda t: exact(t, X, None)))(np.array([0.1, 0.5, 0.9]))
-            np.testing.assert_allclose(got, want, rtol=1e-8)
+        guided = guide(prior(schedule, predicts), exact_log_likelihood(schedule))
+        assert (guided.schedule, guided.predicts) == (schedule, predicts)
+        for t in (0.15, 0.8):
+            want = of_the_posterior(schedule, t)
+            np.testing.assert_allclose(guided(t, X, Y), want, rtol=1e-8)
+            # Half of the gradient, or a flipped sign, does not.
+            for w in (0.5, -1.0):
+                wrong = guide(prior(schedule, predicts), exact_log_likelihood(schedule), w)
+                assert np.max(np.abs(wrong(t, X, Y) - want)) > 1e-3
 
 
 def test_sampling_the_guided_flow_is_sampling_the_posterior(x64):
-    """Also with noise, by the score of the guided velocity."""
-    prior, likelihood, exact = mixture_problem(fj.CondOT())
-    guided, ts = guide(as_prediction(prior, "data"), likelihood), np.linspace(0.05, 1, 20)
-    got = fj.solve(guided, X, ts, Y, step=fj.heun)
-    np.testing.assert_allclose(got, fj.solve(exact, X, ts, step=fj.heun), rtol=1e-9)
-    key = jax.random.key(0)
-    ends = [
-        fj.solve(fj.with_noise(v, lambda t: 1 - t), X, ts, Y, key=key) for v in (guided, exact)
-    ]
+    """With noise too, by the score of the guided velocity."""
+    path, ts, key = fj.CondOT(), np.linspace(0.05, 1, 20), jax.random.key(0)
+    guided, exact = guide(prior(path, "velocity"), exact_log_likelihood(path)), posterior(path)
+    ends = [fj.solve(v, X, ts[:-1], Y, step=fj.heun) for v in (guided, exact)]
     np.testing.assert_allclose(*ends, rtol=1e-9)
-    # Half of the gradient, or a flipped sign, does not.
-    for w in (0.5, -1.0):
-        wrong = fj.solve(guide(prior, likelihood, w), X, ts, Y, step=fj.heun)
-        assert np.max(np.abs(wrong - got)) > 0.1
+    noisy = [fj.with_noise(v, lambda t: 1 - t) for v in (guided, exact)]
+    ends = [fj.solve(sde, X, ts[:-1], Y, key=key) for sde in noisy]
+    np.testing.assert_allclose(*ends, rtol=1e-9)
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
 def test_a_likelihood_of_the_data_is_differentiated_through_the_model(predicts, x64):
-    """For a Gaussian the expected data is a line in x, so that its Jacobian is known."""
+    """Where the expected data is a line in x its Jacobian is known."""
+    mean, slope = np.array([0.5, -1.0]), np.array([[0.7, 0.2], [-0.4, 0.9]])
+    t, w, y = 0.4, 1.5, 1.7
     for schedule in SCHEDULES:
-        prior, t, w = as_prediction(gaussian_problem(schedule)[0], predicts), 0.4, 1.5
+
+        def model(t, x, args, schedule=schedule):
+            data = mean + jnp.dot(slope, x)
+            return predicted(predicts, (*schedule(t), *schedule.rates(t)), x, data)
+
         guided = guide(
-            prior,
-            lambda t, data, y: -jnp.sum((y - OPERATOR @ data) ** 2) / 0.6,
+            fj.velocity(model, schedule, predicts),
+            lambda t, data, y: -((y - jnp.dot(OPERATOR, data)) ** 2) / 0.6,
             lambda t: w,
             of="data",
         )
-        a, s, a_rate, s_rate = level(schedule, t)
-        gain = a * COVARIANCE @ np.linalg.inv(a**2 * COVARIANCE + s**2 * np.eye(2))
-        data = MEAN + gain @ (X - a * MEAN)
-        gradient = gain.T @ OPERATOR.T @ (Y - OPERATOR @ data) / 0.3
-        want = predicted("velocity", (a, s, a_rate, s_rate), X, data + w * s**2 / a * gradient)
-        np.testing.assert_allclose(guided(t, X, Y), want, rtol=1e-8)
+        levels, data = level(schedule, t), mean + slope @ X
+        gradient = slope.T @ OPERATOR * (y - OPERATOR @ data) / 0.3
+        want = predicted("velocity", levels, X, data + w * levels[1] ** 2 / levels[0] * gradient)
+        np.testing.assert_allclose(guided(t, X, y), want, rtol=1e-9)
 
 
 @pytest.mark.parametrize("of", ["state", "data"])
@@ -171,11 +162,14 @@ def test_a_gradient_is_refused_at_t_0_where_alpha_is_zero(of):
     with pytest.raises(ValueError, match="does not determine the velocity at t = 0"):
         guided(0.0, x, None)
     # Where the time is not known it is NaN.
-    assert np.all(np.isnan(jax.jit(guided)(0.0, x, None)))
-    assert np.all(np.isfinite(jax.jit(guided)(1.0, x, None)))
-    # And it is determined where alpha is not zero.
-    guided = guide(fj.Gaussian(jnp.zeros(2), 0.5).velocity(fj.VarianceExploding(0.1, 5.0)), quadratic)
-    assert np.all(np.isfinite(fj.solve(guided, x, ts)))
+    u = jax.jit(lambda t, x: guided(t, x, None))
+    assert np.all(np.isnan(u(jnp.zeros(()), x)))
+    assert np.all(np.isfinite(u(jnp.ones(()), x)))
+    # And it is determined where alpha is not zero: u + sigma (-sigma') (-2 x), with alpha = 1.
+    path = fj.VarianceExploding(0.1, 5.0)
+    v = fj.Gaussian(jnp.zeros(2), 0.5).velocity(path)
+    want = v(0.0, x, None) - 2 * path.half_variance_rate(0.0) * -x
+    np.testing.assert_allclose(guide(v, quadratic, of="state")(0.0, x, None), want, rtol=1e-5)
 
 
 def quadratic(t, x, args):

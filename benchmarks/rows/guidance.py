@@ -20,9 +20,7 @@ _SCALE, _STEPS = 2.0, 18
 
 def cases() -> list[Case]:
     """The cases of this row."""
-    return [
-        Case("guidance", _name(num), partial(_guidance, num)) for num in (1, 64)
-    ]
+    return [Case("guidance", _name(num), partial(_guidance, num)) for num in (1, 64)]
 
 
 def _name(num: int) -> str:
@@ -56,7 +54,6 @@ def _guidance(num: int, settings: Settings, say: Say) -> list[Result]:
         "cfg_zero": fj.guidance.cfg_zero(v, _SCALE, null),
     }
     calls = {name: _call(field, x0, labels, ts) for name, field in fields.items()}
-    # The last step divides by a sigma of nothing: a few units of float32 make a thousandth there.
     np.testing.assert_allclose(calls["flowjax"](), calls[TWO_CALLS](), rtol=1e-3, atol=1e-3)
     if np.allclose(calls["flowjax"](), calls[PLAIN](), atol=1e-2):
         raise AssertionError("guidance changes nothing")
@@ -69,7 +66,10 @@ def _moved(network: Any) -> Any:
     """The network off its start, where each block is the identity and no label is seen."""
     leaves, structure = jax.tree.flatten(network)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    moved = [
+        leaf + 0.05 * jax.random.normal(key, leaf.shape)
+        for leaf, key in zip(leaves, keys, strict=True)
+    ]
     return jax.tree.unflatten(structure, moved)
 
 

@@ -117,9 +117,7 @@ def _same(null: Any, leaf: Any) -> bool:
     if null is leaf:
         return True
     arrays = (np.generic, np.ndarray, jax.Array)
-    return (
-        type(null) is type(leaf) and not isinstance(leaf, arrays) and bool(null == leaf)
-    )
+    return type(null) is type(leaf) and not isinstance(leaf, arrays) and bool(null == leaf)
 
 
 def _is_none(leaf: Any) -> bool:

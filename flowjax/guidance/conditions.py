@@ -146,9 +146,7 @@ def cfg_zero(
     v = as_velocity(v, "cfg_zero")
     zero_until = number(zero_until, "zero_until")
     require(lambda t: 0 <= t <= 1, zero_until, message="zero_until must be a time from 0 to 1")
-    guided = v.with_model(
-        _Zero(v, ScalarFunction(scale, "scale"), null, jnp.asarray(zero_until))
-    )
+    guided = v.with_model(_Zero(v, ScalarFunction(scale, "scale"), null, jnp.asarray(zero_until)))
     back = Domain(missing_at(0.0, v.schedule, "velocity", v.predicts))
     return dataclasses.replace(
         guided,

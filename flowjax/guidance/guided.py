@@ -25,6 +25,7 @@ class Guided(eqx.Module):
         return output(self.velocity.model, t, x, args)
 
     def __call__(self, t: Any, x: Any, args: Any) -> State:
+        """The guided output."""
         return self.both(t, x, args)[0]
 
     @property

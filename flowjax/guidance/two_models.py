@@ -17,9 +17,7 @@ from flowjax.guidance.guided import Guided, output
 from flowjax.solver.door import as_velocity
 
 
-def autoguidance(
-    v: Velocity, weak: Velocity, scale: ArrayLike | Callable[[Any], Any]
-) -> Velocity:
+def autoguidance(v: Velocity, weak: Velocity, scale: ArrayLike | Callable[[Any], Any]) -> Velocity:
     r"""A velocity guided away from that of a worse model of the same data.
 
     $$\tilde u_t(x \mid y) = (1 - w)\,u^{\mathrm{weak}}_t(x \mid y) + w\,u_t(x \mid y)$$
@@ -46,9 +44,7 @@ def autoguidance(
     Example:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
-        >>> v, weak = (
-        ...     fj.velocity(lambda t, x, args, k=k: k - x, fj.CondOT()) for k in (2.0, 1.0)
-        ... )
+        >>> v, weak = (fj.velocity(lambda t, x, args, k=k: k - x, fj.CondOT()) for k in (2.0, 1.0))
         >>> float(fj.guidance.autoguidance(v, weak, 3.0)(0.5, jnp.array(1.0), None))
         3.0
 

@@ -1,5 +1,7 @@
 """Guidance, against its formula by hand."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 
 import flowjax as fj
+from tests.guidance.oracles import LABEL as LABEL64
+from tests.guidance.oracles import NULL as NULL64
 from tests.guidance.oracles import (
     PREDICTIONS,
     SCHEDULES,
@@ -17,8 +21,6 @@ from tests.guidance.oracles import (
     outputs,
     velocity_of,
 )
-from tests.guidance.oracles import LABEL as LABEL64
-from tests.guidance.oracles import NULL as NULL64
 from tests.guidance.oracles import X as X64
 
 
@@ -262,9 +264,9 @@ def test_null_is_taken_in_the_dtypes_of_args():
         return x
 
     args = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.float32(1)}
-    fj.guidance.classifier_free(
-        fj.velocity(model, fj.CondOT()), 2.0, {"a": np.zeros(2), "b": 0}
-    )(0.4, X, args)
+    fj.guidance.classifier_free(fj.velocity(model, fj.CondOT()), 2.0, {"a": np.zeros(2), "b": 0})(
+        0.4, X, args
+    )
     assert seen == [{"a": jnp.bfloat16, "b": jnp.float32}]
 
 
@@ -290,7 +292,9 @@ def test_keys_are_a_condition_like_any_other():
         return jax.random.normal(key, x.shape)
 
     keys = [jax.random.key(seed) for seed in (0, 1)]
-    got = fj.guidance.classifier_free(fj.velocity(model, fj.CondOT()), 3.0, keys[0])(0.4, X, keys[1])
+    got = fj.guidance.classifier_free(fj.velocity(model, fj.CondOT()), 3.0, keys[0])(
+        0.4, X, keys[1]
+    )
     without, conditional = (jax.random.normal(key, X.shape) for key in keys)
     np.testing.assert_allclose(got, -2 * without + 3 * conditional, rtol=1e-5)
 
@@ -329,8 +333,9 @@ def test_the_model_is_traced_once_and_called_once_on_a_batch_of_two(guide):
 
     def program(v):
         traces.clear()
-        solve = lambda x, label: fj.solve(v, x, fj.uniform_grid(5), label)
-        return jax.make_jaxpr(solve)(jnp.ones(3), jnp.int32(1)), len(traces)
+        end = partial(fj.solve, v, ts=fj.uniform_grid(5))
+        program = jax.make_jaxpr(lambda x, y: end(x, args=y))(jnp.ones(3), jnp.int32(1))
+        return program, len(traces)
 
     v = fj.velocity(counted, fj.CondOT())
     plain, plain_traces = program(v)
@@ -372,7 +377,9 @@ def test_the_scale_of_cfg_zero_is_of_each_sample_and_of_the_whole_state(x64):
     schedule = fj.CondOT()
     guided = fj.guidance.cfg_zero(model(schedule, "data"), 2.5, NULL64)
     xs, ts = np.stack([X64, 2 - X64, 0.3 * X64]), np.array([0.2, 0.5, 0.7])
-    rows = [zero_by_hand(*outputs(schedule, "velocity", t, x), 2.5) for t, x in zip(ts, xs)]
+    rows = [
+        zero_by_hand(*outputs(schedule, "velocity", t, x), 2.5) for t, x in zip(ts, xs, strict=True)
+    ]
     got = jax.vmap(lambda t, x: guided(t, x, LABEL64))(ts, xs)
     np.testing.assert_allclose(got, rows, rtol=1e-10)
 

@@ -85,7 +85,7 @@ def test_an_interval_and_its_derivatives_compose_with_the_solve(x64):
     x, slope, step = X, 0.0, 1e-30j
     for w in (W, W + step):
         x = X
-        for t, h in zip(ts, np.diff(ts)):
+        for t, h in zip(ts[:-1], np.diff(ts), strict=True):
             u0, u1 = outputs(SCHEDULES[0], "velocity", t, x)
             x = x + h * ((1 - w) * u0 + w * u1 if 0.25 <= t <= 0.6 else u1)
         slope = x.imag.sum() / 1e-30

@@ -99,7 +99,7 @@ def field(t, x, args):
         (
             fj.velocity(field, fj.VariancePreserving()),
             ValueError,
-            r"weak must have the schedule of v, CondOT\(\), got VariancePreserving.*change_schedule",
+            r"weak must have the schedule of v, CondOT\(\), got Var.*change_schedule",
         ),
         (
             fj.velocity(field, fj.CondOT(), coupled=True),

@@ -1,9 +1,8 @@
 """Guided flows side by side on a mixture: where each ends, and how far that is from p^w.
 
-The velocities are exact, of labelled data p_1 and of all data p_0. Classifier-free guidance at
-scale w mixes the scores of p^w = p_1^w p_0^(1-w), which is known here, but its flow does not end
-there. Each method is drawn over p^w, with its squared Wasserstein distances to p^w and to p_1;
-those of a second draw from p^w itself say what chance does.
+The velocities are exact, of labelled data p_1 and all data p_0. Classifier-free guidance mixes the
+scores of p^w = p_1^w p_0^(1-w), known here; its flow ends elsewhere. Each method is drawn over p^w;
+the squared Wasserstein distances of a second draw from p^w itself say what chance does.
 """
 
 import pathlib
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 
 import flowjax as fj
 
-NUM, W, PATH, TS = 500, 3.0, fj.CondOT(), fj.uniform_grid(100)
+NUM, W, PATH, TS = 1000, 3.0, fj.CondOT(), fj.uniform_grid(100)
 CENTRES = jnp.array([[-1.6, 0.0], [0.0, 1.4], [1.6, 0.0], [0.0, -1.4]])
 SHARES = jnp.array([[0.5, 0.4, 0.05, 0.05], [0.25, 0.25, 0.25, 0.25]])  # of the label, and of all
 
@@ -28,12 +27,14 @@ def model(std):
     return fj.velocity(lambda t, x, row: law(row, std).velocity(PATH)(t, x, None), PATH)
 
 
-def sharpened(key):
+@jax.jit
+def power(key, w):
     """Samples of p_1^w p_0^(1-w), on a fine grid."""
     side = jnp.linspace(-4, 4, 401)
     points = jnp.stack(jnp.meshgrid(side, side), -1).reshape(-1, 2)
     log_p1, log_p0 = (jax.vmap(law(row).log_prob)(points) for row in (0, 1))
-    return points[jax.random.categorical(key, W * log_p1 + (1 - W) * log_p0, shape=(NUM,))]
+    shares = jax.nn.softmax(w * log_p1 + (1 - w) * log_p0)
+    return jax.random.choice(key, points, (NUM,), p=shares)
 
 
 def methods():
@@ -55,21 +56,20 @@ def distance(x, y):
 
 def main(out="."):
     keys = jax.random.split(jax.random.key(0), 4)
-    truth, again = sharpened(keys[0]), sharpened(keys[1])
-    data = jax.vmap(law(0).sample)(jax.random.split(keys[2], NUM))
-    samples, init, label = {"p^w itself": again}, PATH.prior((2,)).sample, jnp.array(0)
+    truth, again, data = power(keys[0], W), power(keys[1], W), power(keys[2], 1.0)
+    samples, init = {"p^w itself": again}, PATH.prior((2,)).sample
     for name, v in methods().items():
-        samples[name] = fj.sample(keys[3], v, init, TS, NUM, args=label)
+        samples[name] = fj.sample(keys[3], v, init, TS, NUM, args=jnp.array(0))
     distances = {name: (distance(x, truth), distance(x, data)) for name, x in samples.items()}
-    figure = Figure((10, 7), 120, layout="constrained")
+    figure = Figure((10, 7.2), 120, layout="compressed")
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
     for ax, (name, x) in zip(axes.flat, samples.items(), strict=True):
-        ax.plot(*truth.T, ".", color="0.8", markersize=3)
-        ax.plot(*x.T, ".", color="tab:blue", markersize=3)
-        to_power, to_data = distances[name]
-        ax.set(xlim=(-4, 4), ylim=(-4, 4), aspect="equal")
-        ax.set_title(f"{name}\nto $p^w$: {to_power:.2f}, to $p_1$: {to_data:.2f}")
-        print(f"{name:16} to p^w {to_power:.3f}   to p_1 {to_data:.3f}")
+        ax.plot(*truth.T, ".", color="0.8", markersize=2)
+        ax.plot(*x.T, ".", color="tab:blue", markersize=2)
+        text = "to p^w: {:.2f}, to p_1: {:.2f}".format(*distances[name])
+        ax.set(xlim=(-3.6, 2.8), ylim=(-2.6, 3.2), aspect="equal")
+        ax.set_title(f"{name}\n{text}".replace("p^w", "$p^w$").replace("p_1", "$p_1$"))
+        print(f"{name:16}", text)
     figure.suptitle(f"Grey: $p^w = p_1^w\\,p_0^{{1-w}}$, w = {W:g}; squared Wasserstein distances")
     figure.savefig(pathlib.Path(out) / "guidance.png")
     return distances

@@ -79,7 +79,7 @@ def by_gradient(
         >>> x, y = jnp.array([0.4]), jnp.array([3.0])
         >>> exact = posterior.velocity(path)
         >>> print(f"{v(0.3, x, y)[0]:.3f} {exact(0.3, x, None)[0]:.3f}")
-        1.506 1.506
+        1.551 1.551
 
     References:
         Dhariwal, Nichol, "Diffusion models beat GANs on image synthesis", 2021, arXiv 2105.05233,

@@ -126,8 +126,8 @@ def rescaled(guided: Velocity, phi: ArrayLike) -> Velocity:
         >>> x, label = jnp.array([1.0, 3.0]), jnp.array(2.0)
         >>> guided(0.5, x, label).tolist()
         [6.0, 18.0]
-        >>> fj.guidance.rescaled(guided, 1.0)(0.5, x, label).tolist()
-        [2.0, 6.0]
+        >>> print("{:.3f} {:.3f}".format(*fj.guidance.rescaled(guided, 1.0)(0.5, x, label)))
+        2.000 6.000
 
     References:
         Lin, Liu, Li, Yang, "Common diffusion noise schedules and sample steps are flawed", 2023,

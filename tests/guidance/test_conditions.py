@@ -380,7 +380,7 @@ def test_the_scale_of_cfg_zero_is_of_each_sample_and_of_the_whole_state(x64):
     rows = [
         zero_by_hand(*outputs(schedule, "velocity", t, x), 2.5) for t, x in zip(ts, xs, strict=True)
     ]
-    got = jax.vmap(lambda t, x: guided(t, x, LABEL64))(ts, xs)
+    got = jax.jit(jax.vmap(lambda t, x: guided(t, x, LABEL64)))(ts, xs)
     np.testing.assert_allclose(got, rows, rtol=1e-10)
 
     def split(t, x, label):
@@ -408,7 +408,7 @@ def test_cfg_zero_of_nothing_is_the_conditional_velocity(x64):
     """Where the unconditional velocity is zero there is nothing to scale, nor NaN in a gradient."""
     v = fj.velocity(lambda t, x, label: label * x, fj.CondOT())
     guided = fj.guidance.cfg_zero(v, 2.5, np.float64(0))
-    slope = jax.jacobian(lambda x: guided(T, x, np.float64(2)))(X64)
+    slope = jax.jit(jax.jacobian(lambda x: guided(T, x, np.float64(2))))(X64)
     np.testing.assert_allclose(slope, 2.5 * 2 * np.eye(3), rtol=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""The model inside a guided velocity, which knows the velocity that it guides."""
+"""The model inside a guided velocity, which knows the velocity that it was made of."""
 
 import abc
 from collections.abc import Callable
@@ -12,17 +12,13 @@ from flowjax.fields.velocity import Velocity
 
 
 class Guided(eqx.Module):
-    """A model that guides the one inside a velocity, and predicts the same."""
+    """A model that transforms the one inside a velocity, and predicts the same."""
 
     velocity: eqx.AbstractVar[Velocity]
 
     @abc.abstractmethod
     def both(self, t: Any, x: Any, args: Any) -> tuple[State, State]:
         """The guided output, and the one that is guided; the model is called no more for both."""
-
-    def plain(self, t: Any, x: Any, args: Any) -> State:
-        """The output that is guided, alone."""
-        return output(self.velocity.model, t, x, args)
 
     def __call__(self, t: Any, x: Any, args: Any) -> State:
         """The guided output."""

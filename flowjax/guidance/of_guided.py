@@ -14,7 +14,7 @@ from flowjax._check import number, require, time
 from flowjax._numerics import computing_dtype, root, weighted
 from flowjax._types import Domain, State
 from flowjax.fields.velocity import Velocity
-from flowjax.guidance.guided import Guided
+from flowjax.guidance.guided import Guided, output
 from flowjax.solver.door import as_velocity
 
 
@@ -58,11 +58,11 @@ def interval(guided: Velocity, start: ArrayLike, end: ArrayLike) -> Velocity:
         interval improves sample and distribution quality in diffusion models", 2024, arXiv
         2404.07724, equation 5.
     """
-    plain = _guided(guided, "interval").velocity
+    plain = _unguided(_guided(guided, "interval"))
     bounds = number(start, "start"), number(end, "end")
     message = "start and end must be times with 0 <= start <= end <= 1"
     require(lambda start, end: 0 <= start <= end <= 1, *bounds, message=message)
-    made = guided.with_model(_Interval(guided, *map(jnp.asarray, bounds)))
+    made = guided.with_model(_Interval(guided, jnp.asarray(bounds[0]), jnp.asarray(bounds[1])))
 
     def of(inner: Domain, outer: Domain) -> Domain:
         at_start = inner.at_start if _is(bounds[0], 0.0) else outer.at_start
@@ -76,22 +76,18 @@ def interval(guided: Velocity, start: ArrayLike, end: ArrayLike) -> Velocity:
 
 
 class _Interval(Guided):
-    guided: Velocity
+    velocity: Velocity
     start: Array
     end: Array
 
-    @property
-    def velocity(self) -> Velocity:
-        return self.guided.model.velocity  # pyright: ignore
-
     def both(self, t: Any, x: Any, args: Any) -> tuple[State, State]:
         def outside() -> tuple[State, State]:
-            value = self.plain(t, x, args)
+            value = output(_unguided(self).model, t, x, args)
             return value, value
 
         at = time(t)
         inside = (self.start.astype(at.dtype) <= at) & (at <= self.end.astype(at.dtype))
-        model: Any = self.guided.model
+        model: Any = self.velocity.model
         return jax.lax.cond(inside, lambda: model.both(t, x, args), outside)
 
 
@@ -140,15 +136,11 @@ def rescaled(guided: Velocity, phi: ArrayLike) -> Velocity:
 
 
 class _Rescaled(Guided):
-    guided: Velocity
+    velocity: Velocity
     phi: Array
 
-    @property
-    def velocity(self) -> Velocity:
-        return self.guided.model.velocity  # pyright: ignore
-
     def both(self, t: Any, x: Any, args: Any) -> tuple[State, State]:
-        model: Any = self.guided.model
+        model: Any = self.velocity.model
         guided, plain = model.both(t, x, args)
 
         def on_leaf(guided: Array, plain: Array) -> Array:
@@ -172,6 +164,13 @@ def _guided(v: Any, who: str) -> Guided:
             f"returns, got a velocity of another model, {type(model).__name__}."
         )
     return model
+
+
+def _unguided(model: Guided) -> Velocity:
+    """The velocity without its guidance."""
+    inner = model.velocity
+    transforms = isinstance(model, (_Interval, _Rescaled))
+    return _unguided(inner.model) if transforms else inner  # pyright: ignore
 
 
 def _pair_domain(plain: Velocity, made: Velocity) -> Domain:

@@ -19,12 +19,13 @@ _SCALE, _STEPS = 2.0, 18
 
 
 def cases() -> list[Case]:
-    """The cases of this row."""
-    return [Case("guidance", _name(num), partial(_guidance, num)) for num in (1, 64)]
+    """The cases of this row: the digits' network, and one whose weights do not fit the cache."""
+    works = ((256, 1), (256, 64), (1024, 1))
+    return [Case("guidance", _name(*work), partial(_guidance, *work)) for work in works]
 
 
-def _name(num: int) -> str:
-    return f"digits, {num} {'sample' if num == 1 else 'samples'}"
+def _name(width: int, num: int) -> str:
+    return f"digits, MLP 3 x {width}, {num} {'sample' if num == 1 else 'samples'}"
 
 
 class _TwoCalls(eqx.Module):
@@ -38,11 +39,11 @@ class _TwoCalls(eqx.Module):
         return without + _SCALE * (conditional - without)
 
 
-def _guidance(num: int, settings: Settings, say: Say) -> list[Result]:
+def _guidance(width: int, num: int, settings: Settings, say: Say) -> list[Result]:
     say("compiling")
     # The network of examples/edm_digits.py, as it is before it is trained.
     path, keys = fj.CondOT(), jax.random.split(jax.random.key(0))
-    network = fj.models.MLP((8, 8), 256, 3, num_classes=10, key=keys[0])
+    network = fj.models.MLP((8, 8), width, 3, num_classes=10, key=keys[0])
     v = fj.velocity(fj.precondition(_moved(network), path, 0.38), path, predicts="data")
     null, ts = 10, fj.karras_grid(_STEPS, path)
     x0 = jax.random.normal(keys[1], (num, 8, 8))
@@ -59,7 +60,7 @@ def _guidance(num: int, settings: Settings, say: Say) -> list[Result]:
         raise AssertionError("guidance changes nothing")
     say("timing")
     samples = interleaved(calls, PLAIN, settings)
-    return [timed("guidance", _name(num), samples, (PLAIN,))]
+    return [timed("guidance", _name(width, num), samples, (PLAIN,))]
 
 
 def _moved(network: Any) -> Any:

@@ -98,6 +98,10 @@ TARGETS = (
     Target("training", "a step*3 x 1024*", "time", ("loop",), 1.0),
     Target("training", "a step*", "time", ("torchcfm",), 1.0),
     Target("training", "pairs*", "time", ("SciPy", "POT", "optax"), 1.0),
+    Target("guidance", "*", "time", ("not guided",), 2.05),
+    # Where reading the weights is what a call costs. Of many samples two calls have one condition
+    # in common, and work out once what depends on it.
+    Target("guidance", "*3 x 1024, 1 sample", "time", ("two calls",), 1.0),
 )
 
 # A later run may be worse than the committed one by this fraction, and by the noise of both.

@@ -1,10 +1,9 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from flowjax import couplings, data, losses, models, observers, training
+from flowjax import couplings, data, guidance, losses, models, observers, training
 from flowjax._numerics import plus
 from flowjax.densities.euler import euler_log_likelihood
 from flowjax.densities.likelihood import Exact, Hutchinson, log_likelihood
-from flowjax.fields import guidance
 from flowjax.fields.change_schedule import change_schedule
 from flowjax.fields.precondition import precondition
 from flowjax.fields.predictions import convert

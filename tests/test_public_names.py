@@ -34,7 +34,8 @@ STABLE = [
     "linear_field", "linear_flow", "ornstein_uhlenbeck", "langevin", "Gaussian", "GaussianMixture",
     "gaussian_bridge",
     "sample", "log_likelihood", "euler_log_likelihood", "Exact", "Hutchinson",
-    "guidance.classifier_free", "models.MLP", "data.digits",
+    "guidance.classifier_free", "guidance.interval", "guidance.autoguidance", "guidance.cfg_zero",
+    "guidance.rescaled", "guidance.by_gradient", "models.MLP", "data.digits",
     "losses.flow_matching", "losses.interpolate", "losses.mean_flow", "losses.flow_map",
     "losses.interpolant", "losses.uniform", "losses.stratified", "losses.logit_normal",
     "losses.edm_times", "losses.snr", "losses.min_snr", "losses.edm_weight",
@@ -57,9 +58,8 @@ NAMED = [
 
 
 def module_named(name):
-    """A module by the name that a user has for it; `fj.guidance` lives in flowjax.fields."""
-    above, _, last = name.rpartition(".")
-    return getattr(fj, last) if above and hasattr(fj, last) else importlib.import_module(name)
+    """A module by the name that a user has for it."""
+    return importlib.import_module(name)
 
 
 def public_callables():

@@ -26,4 +26,7 @@ class Case(NamedTuple):
     measure: Callable[[Settings, Say], list[Result]]
 
 
-ROWS = ("forward", "noise", "gradient", "compile", "scale", "quality", "training", "learning")
+ROWS = (
+    *("forward", "noise", "gradient", "compile", "scale", "quality", "training", "learning"),
+    "guidance",
+)

@@ -1,1 +1,1 @@
-"""Fields made from models: velocities, the SDEs with their marginals, and guidance."""
+"""Fields made from models: velocities and the SDEs with their marginals."""

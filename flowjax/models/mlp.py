@@ -165,7 +165,8 @@ class _Affine(eqx.Module):
     bias: Array
 
     def __call__(self, x: Array) -> Array:
-        return self.weight @ x + self.bias
+        # The rows of a batch of batches, as guidance makes one, stay the rows of the product.
+        return x @ self.weight.T + self.bias
 
 
 class _Block(eqx.Module):

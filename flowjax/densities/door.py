@@ -108,14 +108,22 @@ def _first(
 
     The noise of a step does not depend on the drift, so no model is called.
     """
+    starts = jax.tree.map(lambda leaf: leaf[:-1], wide(path))
     quiet = [_without_drift(sde) for sde in sdes]
 
     def wrong_in(t0: Array, t1: Array, x: State) -> Array:
         return wrong([transition(sde, step, t0, t1, x, args) for sde in quiet])
 
-    def all_steps() -> Array:
-        starts = jax.tree.map(lambda leaf: leaf[:-1], wide(path))
-        return jax.vmap(wrong_in)(ts[:-1], ts[1:], starts)
+    def all_steps() -> Array | None:
+        x = starts
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
+            # Any state does for noise that does not depend on it; other noise is traced.
+            first = jax.tree.map(lambda leaf: leaf[0], x)
+            g = [sde.diffusion(ts[0], first, args) for sde in sdes if isinstance(sde, SDE)]
+            x = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), x)
+            if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(g)):
+                return None
+        return jax.vmap(wrong_in)(ts[:-1], ts[1:], x)
 
     try:
         found = _check.concrete(all_steps)

@@ -76,23 +76,22 @@ def refuse_no_noise(path: State, sde: Any, ts: Array, args: Any, step: Any) -> N
     def lacks(laws: list[Transition]) -> Array:
         return laws[0].noise.lacks()
 
-    k = _first(lacks, path, [sde], ts, args, step)
-    if k is not None:
+    where = _first(lacks, path, [sde], ts, args, step)
+    if where is not None:
         raise ValueError(
             f"path has no density where the noise of the SDE is zero, or leaves out a direction, "
-            f"as in step {k}, from t = {ts[k]} to {ts[k + 1]}. Leave out a last step without "
-            f"noise, by path[:-1] and ts[:-1]."
+            f"as in {where}. Leave out a last step without noise, by path[:-1] and ts[:-1]."
         )
 
 
 def refuse_other_noise(path: State, sdes: list[Any], ts: Array, args: Any, step: Any) -> None:
     """Refuses SDEs of different noise, where that is known."""
-    k = _first(lambda laws: ~same_noise(*laws), path, sdes, ts, args, step)
-    if k is not None:
+    where = _first(lambda laws: ~same_noise(*laws), path, sdes, ts, args, step)
+    if where is not None:
         raise ValueError(
-            f"sde_p and sde_q must have the same noise, which they have not in step {k}, from t = "
-            f"{ts[k]} to {ts[k + 1]}: the more steps, the less their paths have in common. For "
-            f"the steps as they are, the difference of two path_log_prob is the log ratio."
+            f"sde_p and sde_q must have the same noise, and have not in {where}: the more steps, "
+            f"the less their paths have in common. For the steps as they are, the difference of "
+            f"two path_log_prob is the log ratio."
         )
 
 
@@ -103,7 +102,7 @@ def _first(
     ts: Array,
     args: Any,
     step: Any,
-) -> int | None:
+) -> str | None:
     """The first step with something wrong about its noise, None if there is none or it is traced.
 
     The noise of a step does not depend on the drift, so no model is called.
@@ -130,7 +129,12 @@ def _first(
     # What cannot be computed here and now, such as a sum over a named axis, is not looked at.
     except Exception:
         return None
-    return None if found is None or not np.any(found) else int(np.argmax(found))
+    # By NumPy: under `jit` a part of a JAX array is traced, even where the array is known.
+    k = 0 if found is None else int(np.argmax(np.asarray(found)))
+    if found is None or not np.asarray(found)[k]:
+        return None
+    start, end = np.asarray(ts)[k : k + 2]
+    return f"step {k}, from t = {start} to {end}"
 
 
 def _without_drift(sde: Any) -> Any:

@@ -214,7 +214,10 @@ def test_gradients_by_everything_are_central_differences(kind, x64):
     for i, slope in enumerate(slopes):
         ends = [
             value(
-                tuple(x + sign * 1e-6 * (i == j) * w for j, (x, w) in enumerate(zip(inputs, way)))
+                tuple(
+                    x + sign * 1e-6 * (i == j) * w
+                    for j, (x, w) in enumerate(zip(inputs, way, strict=True))
+                )
             )
             for sign in (1, -1)
         ]

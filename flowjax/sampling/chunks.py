@@ -54,9 +54,7 @@ def drawn(
     ``start(args)`` is its initial state. The view is a pytree, or a function that lives on.
     """
     _check.single_key(key)
-    form = "key -> x0 or (key, args) -> x0 of one sample, such as fj.Gaussian(...).sample"
-    with_args = callable(init) and not _check.binds(init, 1) and _check.binds(init, 2)
-    _check.function(init, "init", form, takes=1 + with_args)
+    with_args = takes_args(init)
     num = _check.positive_int(num, "num")
     size = num if batch_size is None else min(_check.positive_int(batch_size, "batch_size"), num)
     ts = _check.time_grid(ts)
@@ -68,13 +66,13 @@ def drawn(
     axes, shown = _axes_of(args, args_axes, num), is_shown(progress)
     args = traced(args)
 
-    layout = None if sharding is None else _automatic(sharding, num, size)
+    layout = None if sharding is None else automatic(sharding, num, size)
     shards = 1 if layout is None else size // layout.shard_shape((size,))[0]
     chunks = -(-num // size)
     # Chunks of equal size, of which the last few samples may be in excess, compile once.
     size = -(-num // (chunks * shards)) * shards
     how = (step, adjoint, noisy, with_args, layout)
-    problem = _Samples(_threefry(key), field_or_sde, init, ts, args, axes, view, *how)
+    problem = _Samples(threefry(key), field_or_sde, init, ts, args, axes, view, *how)
     arrays, static = eqx.partition(problem, eqx.is_array)
     counts = (num, size, chunks, shown)
 
@@ -89,6 +87,25 @@ def drawn(
     if isinstance(sharding, NamedSharding) and sharding.mesh != getattr(layout, "mesh", None):
         return jax.sharding.auto_axes(draw, out_sharding=sharding)(arrays)
     return draw(arrays) if reduction else jax.device_put(draw(arrays), sharding)
+
+
+def takes_args(init: Any) -> bool:
+    """Whether the function that draws X_0 takes args too; refused if it is none."""
+    form = "key -> x0 or (key, args) -> x0 of one sample, such as fj.Gaussian(...).sample"
+    with_args = callable(init) and not _check.binds(init, 1) and _check.binds(init, 2)
+    _check.function(init, "init", form, takes=1 + with_args)
+    return with_args
+
+
+def keys_of(key: Array, index: Array) -> tuple[Array, Array]:
+    """The keys of the start and of the path of the sample of one index."""
+    init_key, path_key = jax.random.split(jax.random.fold_in(key, index))
+    return init_key, path_key
+
+
+def drawn_start(init: Callable[..., Any], key: Array, args: Any, with_args: bool) -> Any:
+    """The initial state of one sample."""
+    return _check.state(init(key, args) if with_args else init(key), "init(key)")
 
 
 def _axes_of(args: Any, args_axes: Any, num: int) -> tuple[int | None, ...]:
@@ -156,11 +173,10 @@ class _Samples(eqx.Module):
 
     def one(self, index: Array, args: Any) -> Any:
         """What is kept of the sample of one index."""
-        init_key, path_key = jax.random.split(jax.random.fold_in(self.key, index))
+        init_key, path_key = keys_of(self.key, index)
 
         def start(args: Any) -> Any:
-            x0 = self.init(init_key, args) if self.with_args else self.init(init_key)
-            return _check.state(x0, "init(key)")
+            return drawn_start(self.init, init_key, args, self.with_args)
 
         path_key = path_key if self.noisy else None
         how = {"step": self.step, "key": path_key, "adjoint": self.adjoint}
@@ -217,7 +233,7 @@ def _reduced(
     return jax.lax.scan(lambda total, first: (merged(total, first), None), nothing, firsts)[0]
 
 
-def _threefry(key: Any) -> Array:
+def threefry(key: Any) -> Array:
     """A typed Threefry key with the words of `key`.
 
     The bits that other kinds of keys give under `jax.vmap` depend on the batch.
@@ -230,7 +246,7 @@ def _threefry(key: Any) -> Array:
     return threefry
 
 
-def _automatic(sharding: Any, num: int, size: int) -> Sharding:
+def automatic(sharding: Any, num: int, size: int) -> Sharding:
     """What `sharding` says of the samples' axis, left to the compiler as a constraint in jit is."""
     if not isinstance(sharding, Sharding):
         raise TypeError(f"sharding must be a jax.sharding.Sharding, got {sharding!r}.")

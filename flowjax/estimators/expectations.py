@@ -11,16 +11,14 @@ from jax.sharding import Sharding
 from flowjax import _check
 from flowjax._numerics import wide
 from flowjax._types import State
-from flowjax.estimators.moments import Estimate, beside, check_num, estimated, merged, moments
-from flowjax.sampling.chunks import Reduction, drawn
+from flowjax.estimators.moments import Averages, Estimate, beside, check_num
+from flowjax.sampling.chunks import drawn
 from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import euler_maruyama
 from flowjax.solver.stepper import Stepper, fact, needs_noise
 from flowjax.solver.views import fold, indices_of, solve, trajectory
 
-# What becomes of the values of the samples, each beside its controls.
-REDUCTION = Reduction(moments, merged)
 
 
 def expectation(
@@ -330,19 +328,19 @@ def _estimate(
     step: Any,
     *options: Any,
 ) -> Estimate:
-    num = _check.positive_int(num, "num")
-    groups = num
+    num, each = _check.positive_int(num, "num"), 1
     if functional.antithetic is not False:
-        groups = _pairs(functional.antithetic, num, field_or_sde, step)
-    check_num(num, num // max(groups, 1))
-    what = (functional, key, field_or_sde, init, ts, groups, args, args_axes, step)
-    total = drawn(*what, *options, reduction=REDUCTION)
-    known = () if functional.control is None else functional.control[1]
-    return estimated(total, beside(total.mean, known), num, groups)
+        _check_pairs(functional.antithetic, num, field_or_sde, step)
+        each = 2
+    check_num(num, each)
+    known = None if functional.control is None else functional.control[1]
+    what = (functional, key, field_or_sde, init, ts, num // each, args, args_axes, step)
+    mean, error = drawn(*what, *options, reduction=Averages(known, num, each))
+    return Estimate(mean, error, num)
 
 
-def _pairs(antithetic: Any, num: int, field_or_sde: Any, step: Any) -> int:
-    """How many antithetic pairs there are."""
+def _check_pairs(antithetic: Any, num: int, field_or_sde: Any, step: Any) -> None:
+    """Refuses antithetic pairs of which nothing would differ, or that do not come out even."""
     is_sde = isinstance(field_or_sde, SDE)
     noisy = is_sde if step is None else needs_noise(step, is_sde)
     if antithetic is True and not noisy:
@@ -352,4 +350,3 @@ def _pairs(antithetic: Any, num: int, field_or_sde: Any, step: Any) -> int:
         )
     if num % 2:
         raise ValueError(f"num must be even for antithetic pairs, got {num}.")
-    return num // 2

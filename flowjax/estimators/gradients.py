@@ -12,8 +12,7 @@ from jax.sharding import Sharding
 from flowjax import _check
 from flowjax._numerics import wide, widest
 from flowjax._types import State
-from flowjax.estimators.expectations import REDUCTION
-from flowjax.estimators.moments import Estimate, beside, check_num, estimated
+from flowjax.estimators.moments import Averages, Estimate, beside, check_num
 from flowjax.estimators.transitions import gaussian_step, log_prob_of_step
 from flowjax.sampling.chunks import drawn
 from flowjax.solver.adjoints import Checkpointed
@@ -246,6 +245,5 @@ def _estimate(
             f"args must hold a real floating array, in which the gradient is, got {args!r}."
         )
     what = (gradient, key, field_or_sde, init, ts, num, args, *options)
-    total = drawn(*what, reduction=REDUCTION)
-    known = jax.tree.map(jnp.zeros_like, total.control)
-    return estimated(total, known, num, num)
+    mean, error = drawn(*what, reduction=Averages(None, num))
+    return Estimate(mean, error, num)

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -99,8 +100,8 @@ def merged(a: Moments, b: Moments) -> Moments:
     )
 
 
-def estimated(total: Moments, known: State, num: int, groups: int) -> Estimate:
-    r"""The mean at the known mean of the controls, of so many independent values.
+def estimated(total: Moments, known: State, count: int) -> tuple[State, State]:
+    r"""The mean at the known mean of the controls, and its error, of so many independent values.
 
     $$\bar y - \beta^T(\bar c - \mu), \quad \beta = M_{cc}^{-1} M_{cy}, \qquad
     \mathrm{error}^2 = \frac{M_{yy} - \beta^T M_{cy}}{n - 1 - q}
@@ -112,21 +113,54 @@ def estimated(total: Moments, known: State, num: int, groups: int) -> Estimate:
     References:
         Glasserman (2003), "Monte Carlo Methods in Financial Engineering", sections 4.1.2 and 4.1.3.
     """
-    parts = (total.mean, total.control, total.yy, total.cy, total.cc, known)
-    parts = [jax.tree.leaves(part) for part in parts]
-    means, errors = [], []
-    for mean, control, yy, cy, cc, known_mean in zip(*parts, strict=True):
-        q, off = cy.shape[0], known_mean.astype(control.dtype) - control
-        check_num(num, num // groups, q)
+
+    def of_leaf(
+        mean: Array, control: Array, yy: Array, cy: Array, cc: Array, known: Array
+    ) -> tuple[Array, Array]:
+        q, off = cy.shape[0], known.astype(control.dtype) - control
         beta, scaled = _solved(cc, cy), _solved(cc, off)
         residual = jnp.maximum(yy - jnp.sum(beta * cy, axis=0), 0)
-        square = residual / (groups - 1 - q) * (1 / groups + jnp.sum(scaled * off, axis=0))
-        means.append(mean + jnp.sum(beta * off, axis=0))
-        errors.append(root(square))
+        square = residual / (count - 1 - q) * (1 / count + jnp.sum(scaled * off, axis=0))
+        return mean + jnp.sum(beta * off, axis=0), root(square)
+
+    _, *trees = total
+    leaves = [jax.tree.leaves(tree) for tree in (*trees, known)]
+    pairs = [of_leaf(*parts) for parts in zip(*leaves, strict=True)]
+    means, errors = ([pair[i] for pair in pairs] for i in (0, 1))
     structure = jax.tree.structure(total.mean)
-    return Estimate(
-        jax.tree.unflatten(structure, means), jax.tree.unflatten(structure, errors), num
-    )
+    return jax.tree.unflatten(structure, means), jax.tree.unflatten(structure, errors)
+
+
+class Averages(eqx.Module):
+    """The mean of what is kept of each sample, a value and its controls, and the standard error.
+
+    Args:
+        known: the mean of the controls, all the numbers of a pytree beside each leaf of a value;
+            None for controls of mean zero.
+        num: how many paths there are, `each` of them in one value.
+        each: 1, or 2 for antithetic pairs.
+    """
+
+    known: Any
+    num: int = eqx.field(static=True)
+    each: int = eqx.field(static=True, default=1)
+
+    def summary(self, kept: tuple[State, State], taken: Array) -> Moments:
+        """The moments of a chunk."""
+        return moments(kept, taken)
+
+    def merged(self, a: Moments, b: Moments) -> Moments:
+        """The moments of two sets of values together."""
+        return merged(a, b)
+
+    def result(self, total: Moments) -> tuple[State, State]:
+        """The mean and its standard error."""
+        for leaf in jax.tree.leaves(total.control):
+            check_num(self.num, self.each, len(leaf))
+        known = jax.tree.map(jnp.zeros_like, total.control)
+        if self.known is not None:
+            known = beside(total.mean, self.known)
+        return estimated(total, known, self.num // self.each)
 
 
 def _solved(cc: Array, right: Array) -> Array:

@@ -11,13 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from flowjax import _check
 from flowjax._numerics import wide, widest
 from flowjax._progress import progress_bar
 from flowjax._types import State
-from flowjax.sampling.chunks import automatic, drawn_start, keys_of, takes_args, threefry
+from flowjax.sampling.chunks import (
+    automatic,
+    drawn_start,
+    has_explicit_axes,
+    keys_of,
+    takes_args,
+    threefry,
+)
 from flowjax.solver.brownian import brownian_increments, coarsen
 from flowjax.solver.compiled import Number, Static, prepared, unpacked
 from flowjax.solver.door import First, check_pair, is_shown, traced
@@ -171,7 +178,7 @@ def multilevel(
     check_from_noise(grid, sde)
     check_times(grid, sde, step, drawn=True)
     layout = None if sharding is None else automatic(sharding, size, size)
-    how = (with_args, size, layout)
+    how = (with_args, size, layout, sharding if has_explicit_axes(sharding) else None)
     problem = _Problem(f, sde, init, traced(args), step, *how)
     bar = progress_bar(0, "multilevel", "sample") if shown else None
     levels = [_Level(threefry(key), level, grid) for level in range(min(3, max_levels))]
@@ -208,6 +215,16 @@ class _Problem(eqx.Module):
     with_args: bool
     size: int
     layout: Sharding | None
+    explicit: NamedSharding | None
+
+    def run(self, program: Callable[..., Any], *arguments: Any, spread: bool = True) -> Any:
+        """What a program returns, spread over the devices by its leading axis or on all of them."""
+        run, arrays = prepared(program, self, *arguments)
+        if self.explicit is None:
+            return run(arrays)
+        mesh, spec = self.explicit.mesh, self.explicit.spec[:1] if spread else ()
+        out = NamedSharding(mesh, PartitionSpec(*spec))
+        return jax.sharding.auto_axes(run, out_sharding=out)(list(map(jnp.asarray, arrays)))
 
     def spread(self, tree: Any) -> Any:
         """`tree` with its leading axis laid out over the devices."""
@@ -267,26 +284,21 @@ def _draw(problem: _Problem, level: _Level, batches: int, bar: Any) -> None:
     size, drawn = problem.size, []
     for i in range(batches):
         first = Number(np.uint32(level.num + i * size))
-        keys, fine = _run(_started, problem, level.key, first)
+        keys, fine = problem.run(_started, level.key, first)
         coarse = None
         if level.level == 0:
-            fine = _run(_single, problem, keys, fine, level.ts)
+            fine = problem.run(_single, keys, fine, level.ts)
         else:
             coarse = fine
             for at in range(0, level.steps, 2 * level.segment):
                 part = level.ts[at : at + 2 * level.segment + 1]
                 first = Number(np.uint32(at))
-                fine, coarse = _run(_paired, problem, keys, fine, coarse, part, first)
-        drawn.append(_run(_summary, problem, fine, coarse))
+                fine, coarse = problem.run(_paired, keys, fine, coarse, part, first)
+        drawn.append(problem.run(_summary, fine, coarse, spread=False))
     for mean, squares in drawn:
         level.add(size, *(np.asarray(part, np.float64) for part in (mean, squares)))
         if bar is not None:
             bar.update(size)
-
-
-def _run(program: Callable[..., Any], *arguments: Any) -> Any:
-    run, arrays = prepared(program, *arguments)
-    return run(arrays)
 
 
 def _started(static: Static, arrays: list[Any]) -> Any:
@@ -347,7 +359,7 @@ def _value(problem: _Problem, x1: Any) -> State:
 
 def _record(problem: _Problem, levels: list[_Level], bias: np.ndarray) -> MultilevelEstimate:
     """What was measured, in the structure of what f returns."""
-    like = _run_shapes(problem, levels[0].key)
+    like = _shapes(problem, levels[0].key)
     leaves, structure = jax.tree.flatten(like)
 
     def tree(rows: Any, leading: tuple[int, ...] = ()) -> State:
@@ -367,7 +379,7 @@ def _record(problem: _Problem, levels: list[_Level], bias: np.ndarray) -> Multil
     return MultilevelEstimate(tree(np.sum(means[:, 0], axis=0)), tree(error), tree(bias), record)
 
 
-def _run_shapes(problem: _Problem, key: Array) -> Any:
+def _shapes(problem: _Problem, key: Array) -> Any:
     """The shapes and dtypes of what f returns."""
     run, arrays = prepared(_shaped, problem, key)
     return jax.eval_shape(run, arrays)

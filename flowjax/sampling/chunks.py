@@ -1,7 +1,7 @@
 """Many samples: one key each, in chunks, over devices."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -19,17 +19,18 @@ from flowjax.solver.stepper import needs_noise
 from flowjax.solver.times import check_from_noise, check_times
 
 
-class Reduction(NamedTuple):
-    """What becomes of the samples where they are not returned.
+@runtime_checkable
+class Reduction(Protocol):
+    """What becomes of the samples where they are not returned: a pytree with three functions."""
 
-    Args:
-        summary: ``(kept, taken) -> summary`` of the samples of a chunk, on the leading axis, of
-            which those are taken where `taken`, (size,) of bool.
-        merged: ``(summary, summary) -> summary`` of both. One of zeros changes nothing.
-    """
+    def summary(self, kept: Any, taken: Array) -> Any:
+        """That of a chunk, on the leading axis, of the samples where `taken`, (size,) of bool."""
 
-    summary: Callable[[Any, Array], Any]
-    merged: Callable[[Any, Any], Any]
+    def merged(self, a: Any, b: Any) -> Any:
+        """The summary of what two are of. One of zeros changes nothing."""
+
+    def result(self, total: Any) -> Any:
+        """What is returned, of the summary of all samples."""
 
 
 def drawn(
@@ -84,7 +85,7 @@ def drawn(
         return draw(arrays)
     if reduction is not None and isinstance(sharding, NamedSharding):
         sharding = NamedSharding(sharding.mesh, PartitionSpec())
-    if isinstance(sharding, NamedSharding) and sharding.mesh != getattr(layout, "mesh", None):
+    if has_explicit_axes(sharding):
         return jax.sharding.auto_axes(draw, out_sharding=sharding)(arrays)
     return draw(arrays) if reduction else jax.device_put(draw(arrays), sharding)
 
@@ -202,7 +203,7 @@ def _all_chunks(static: Static, arrays: list[Any]) -> Any:
         return samples
 
     if reduction is not None:
-        return _reduced(reduction, chunk, firsts, num, size)
+        return reduction.result(_reduced(reduction, chunk, firsts, num, size))
     if chunks == 1:
         samples = chunk(firsts[0])
         return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
@@ -244,6 +245,13 @@ def threefry(key: Any) -> Array:
     for i in range(2, words.size):
         threefry = jax.random.fold_in(threefry, words[i])
     return threefry
+
+
+def has_explicit_axes(sharding: Any) -> bool:
+    """Whether the mesh of a sharding is another than that which `automatic` makes of it."""
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        return False
+    return sharding.mesh != Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
 
 
 def automatic(sharding: Any, num: int, size: int) -> Sharding:

@@ -20,7 +20,6 @@ from flowjax.solver.stepper import Stepper, fact, needs_noise
 from flowjax.solver.views import fold, indices_of, solve, trajectory
 
 
-
 def expectation(
     f: Callable[..., Any],
     key: Any,
@@ -188,7 +187,12 @@ def path_expectation(
         >>> walk = fj.SDE(lambda t, x, args: 0 * x, lambda t, x, args: 1.0)
         >>> highest = lambda path: jnp.max(path)
         >>> estimate = fj.estimators.path_expectation(
-        ...     highest, jax.random.key(0), walk, lambda key: jnp.array(0.0), fj.uniform_grid(50), 1000
+        ...     highest,
+        ...     jax.random.key(0),
+        ...     walk,
+        ...     lambda key: jnp.array(0.0),
+        ...     fj.uniform_grid(50),
+        ...     1000,
         ... )
         >>> bool(abs(estimate.mean - 0.72) < 5 * estimate.standard_error)  # sqrt(2 / pi) as h -> 0
         True

@@ -27,9 +27,7 @@ def gaussian_step(sde: Any, step: Any) -> Any:
     return euler_maruyama
 
 
-def log_prob_of_step(
-    sde: SDE, step: Any, t0: Any, t1: Any, x0: Any, x1: Any, args: Any
-) -> Array:
+def log_prob_of_step(sde: SDE, step: Any, t0: Any, t1: Any, x0: Any, x1: Any, args: Any) -> Array:
     """log p(x1 | x0), but for a constant."""
     none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), noise_like(sde, x0))
     ones = jax.tree.map(jnp.ones_like, none)

@@ -12,11 +12,11 @@ from jax.sharding import Sharding
 from flowjax import _check
 from flowjax._numerics import wide, widest
 from flowjax._types import State
+from flowjax.densities.along import Law, LogProb
+from flowjax.densities.door import gaussian_step
 from flowjax.estimators.moments import Averages, Estimate, beside, check_num
-from flowjax.estimators.transitions import gaussian_step, log_prob_of_step
 from flowjax.sampling.chunks import drawn
 from flowjax.solver.adjoints import Checkpointed
-from flowjax.solver.sde import SDE
 from flowjax.solver.views import fold, solve
 
 
@@ -91,7 +91,7 @@ def pathwise_gradient(
 def log_density_gradient(
     f: Callable[[Any], Any],
     key: Any,
-    sde: SDE,
+    sde: Any,
     init: Callable[..., Any],
     ts: Any,
     num: int,
@@ -118,13 +118,14 @@ def log_density_gradient(
     Args:
         f: ``f(x1) -> scalar``.
         key: as in `pathwise_gradient`.
-        sde: the SDE; its diffusion must not vanish.
+        sde: the SDE, or a `Velocity` with a step that draws noise, which must not vanish.
         init: as in `sample`. Where X_0 depends on args, by ``init(key, args)``, the density of the
             first step is differentiated through it.
         ts: as in `sample`, with no time twice.
         num: how many samples, a static int of at least 3.
         args: as in `pathwise_gradient`.
-        step: one whose law is Gaussian given where it begins. Default: `euler_maruyama`.
+        step: one that is Gaussian given the state, as in `path_log_prob`. Default:
+            `euler_maruyama`.
         adjoint: as in `sample`.
         batch_size: as in `sample`.
         sharding: as in `sample`.
@@ -134,9 +135,9 @@ def log_density_gradient(
         An `Estimate`, as of `pathwise_gradient`. It is NaN where a step has no noise.
 
     Raises:
-        TypeError: f is not a function of x1, or does not return a real floating scalar; sde is no
-            SDE; args holds no real floating array; and as `sample`.
-        ValueError: num is below 3, or the step has no density; and as `sample`.
+        TypeError: f is not a function of x1, or does not return a real floating scalar; args holds
+            no real floating array; and as `path_log_prob` for sde and step, and `sample`.
+        ValueError: num is below 3; and as `path_log_prob` for the step, and `sample`.
 
     Example:
         >>> import jax
@@ -189,14 +190,15 @@ class _ByDensity(eqx.Module):
     controls = 1
 
     def __call__(
-        self, sde: SDE, start: Callable[..., Any], ts: Any, args: Any, **how: Any
+        self, sde: Any, start: Callable[..., Any], ts: Any, args: Any, **how: Any
     ) -> tuple[State, State]:
         floating, rest = eqx.partition(args, eqx.is_inexact_array)
         x0 = start(args)
 
         def log_prob(floating: Any) -> tuple[Array, Any]:
             own = eqx.combine(floating, rest)
-            along = _LogProb(sde, how["step"], wide(start(own)), own)
+            law = Law(sde, how["step"], own, x0)
+            along = _FromStart(LogProb(law), wide(start(own)))
             before = (jnp.zeros((), widest(x0)), jnp.array(False))
             x1, (value, _) = fold(sde, x0, ts, args, init=before, update=along, **how)
             return value, x1
@@ -208,19 +210,16 @@ class _ByDensity(eqx.Module):
         return times_value, jax.tree.map(lambda leaf: leaf[None], score)
 
 
-class _LogProb(eqx.Module):
+class _FromStart(eqx.Module):
     """The log density of a path, whose states are given, but for the start of the first step."""
 
-    sde: SDE
-    step: Any
+    log_prob: LogProb
     x0: State
-    args: Any
 
     def __call__(self, value: Any, t0: Any, t1: Any, x0: State, x1: State, dw: Any) -> Any:
         total, begun = value
         x0 = jax.tree.map(lambda x, start: jnp.where(begun, x, start), x0, self.x0)
-        of_step = log_prob_of_step(self.sde, self.step, t0, t1, x0, x1, self.args)
-        return total + of_step.astype(total.dtype), jnp.array(True)
+        return self.log_prob(total, t0, t1, x0, x1, dw), jnp.array(True)
 
 
 def _scalar(f: Callable[[Any], Any], x1: Any) -> Array:

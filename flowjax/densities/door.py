@@ -1,0 +1,149 @@
+"""What the path densities refuse: steps that are not Gaussian, paths that do not fit, no noise."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from flowjax import _check
+from flowjax._numerics import wide
+from flowjax._types import State
+from flowjax.densities.transitions import Transition, same_noise, transition
+from flowjax.solver.door import as_precise, check_pair, described
+from flowjax.solver.sde import SDE
+from flowjax.solver.sde_steps import euler_maruyama
+from flowjax.solver.stepper import Stepper, fact, name_of, needs_noise
+from flowjax.solver.times import check_times
+
+_GAUSSIAN = (
+    "fj.euler_maruyama, fj.exponential_euler, fj.ancestral, fj.stochastic_ddim(eta), or a step of "
+    "your own that is linear in dw and says so by gaussian = True"
+)
+
+
+def gaussian_step(sde: Any, step: Any, name: str = "sde") -> Any:
+    """The step, `euler_maruyama` for None, refused unless with this SDE it is Gaussian."""
+    step = euler_maruyama if step is None else step
+    check_pair(sde, step)
+    if not isinstance(sde, SDE) and not fact(step, "reads"):
+        raise TypeError(
+            f"{name} must be an SDE, whose noise gives its paths a density, got {described(sde)}: "
+            f"make one by fj.SDE(drift, diffusion) or fj.with_noise(velocity, diffusion), or give "
+            f"a velocity a step that draws noise, such as step=fj.ancestral."
+        )
+    if not needs_noise(step, isinstance(sde, SDE)):
+        raise TypeError(
+            f"step {name_of(step)} draws no noise, so its paths have no density: take {_GAUSSIAN}. "
+            f"For the density of the end of a flow there is fj.log_likelihood."
+        )
+    if isinstance(step, Stepper):
+        raise ValueError(
+            f"step {name_of(step)} remembers the steps before, so the state alone does not say "
+            f"where it goes: take {_GAUSSIAN}."
+        )
+    if not fact(step, "gaussian"):
+        raise ValueError(
+            f"step {name_of(step)} is not Gaussian given the state, so the density of its path is "
+            f"not known: take {_GAUSSIAN}."
+        )
+    return step
+
+
+def path_and_times(path: Any, ts: Any, sdes: list[Any], step: Any) -> tuple[State, Array]:
+    """A path and its times as arrays, refused where they do not fit each other or the SDEs."""
+    path, ts = _check.state(path, "path"), _check.time_grid(ts)
+    for name, leaf in _check.leaves_with_names(path, "path"):
+        if leaf.shape[:1] != ts.shape:
+            raise ValueError(
+                f"{name} must have the states at the {ts.shape[0]} times of ts along its first "
+                f"axis, got shape {leaf.shape}."
+            )
+    if not isinstance(ts, Tracer) and np.any(np.diff(np.asarray(ts)) <= 0):
+        raise ValueError(f"ts must increase in each step of the path, got {np.asarray(ts)}.")
+    for sde in sdes:
+        check_times(ts, sde, step, drawn=True)
+    return path, as_precise(ts, path)
+
+
+def refuse_no_noise(path: State, sde: Any, ts: Array, args: Any, step: Any) -> None:
+    """Refuses steps whose noise leaves out a direction, where that is known."""
+
+    def lacks(laws: list[Transition]) -> Array:
+        return laws[0].noise.lacks()
+
+    k = _first(lacks, path, [sde], ts, args, step)
+    if k is not None:
+        raise ValueError(
+            f"path has no density where the noise of the SDE is zero, or leaves out a direction, "
+            f"as in step {k}, from t = {ts[k]} to {ts[k + 1]}. Leave out a last step without "
+            f"noise, by path[:-1] and ts[:-1]."
+        )
+
+
+def refuse_other_noise(path: State, sdes: list[Any], ts: Array, args: Any, step: Any) -> None:
+    """Refuses SDEs of different noise, where that is known."""
+    k = _first(lambda laws: ~same_noise(*laws), path, sdes, ts, args, step)
+    if k is not None:
+        raise ValueError(
+            f"sde_p and sde_q must have the same noise, which they have not in step {k}, from t = "
+            f"{ts[k]} to {ts[k + 1]}: the more steps, the less their paths have in common. For "
+            f"the steps as they are, the difference of two path_log_prob is the log ratio."
+        )
+
+
+def _first(
+    wrong: Callable[[list[Transition]], Array],
+    path: State,
+    sdes: list[Any],
+    ts: Array,
+    args: Any,
+    step: Any,
+) -> int | None:
+    """The first step with something wrong about its noise, None if there is none or it is traced.
+
+    The noise of a step does not depend on the drift, so no model is called.
+    """
+    quiet = [_without_drift(sde) for sde in sdes]
+
+    def wrong_in(t0: Array, t1: Array, x: State) -> Array:
+        return wrong([transition(sde, step, t0, t1, x, args) for sde in quiet])
+
+    def all_steps() -> Array:
+        starts = jax.tree.map(lambda leaf: leaf[:-1], wide(path))
+        return jax.vmap(wrong_in)(ts[:-1], ts[1:], starts)
+
+    try:
+        found = _check.concrete(all_steps)
+    # What cannot be computed here and now, such as a sum over a named axis, is not looked at.
+    except Exception:
+        return None
+    return None if found is None or not np.any(found) else int(np.argmax(found))
+
+
+def _without_drift(sde: Any) -> Any:
+    """The same noise, with a drift or a model that is zero."""
+    is_sde = isinstance(sde, SDE)
+    part = sde.drift if is_sde else sde
+    if hasattr(type(part), "with_model"):
+        part = part.with_model(_Nothing(part.model))
+    else:
+        part = _Nothing(part)
+    return SDE(part, sde.diffusion, sde.noise) if is_sde else part
+
+
+class _Nothing(eqx.Module):
+    """A model that says zero, under the schedule of another."""
+
+    model: Any
+
+    def __call__(self, t: Any, x: State, args: Any) -> State:
+        return jax.tree.map(jnp.zeros_like, x)
+
+    @property
+    def schedule(self) -> Any:
+        return self.model.schedule

@@ -5,9 +5,9 @@ from flowjax.estimators.expectations import path_expectation as path_expectation
 from flowjax.estimators.gradients import log_density_gradient as log_density_gradient
 from flowjax.estimators.gradients import pathwise_gradient as pathwise_gradient
 from flowjax.estimators.moments import Estimate as Estimate
-from flowjax.estimators.multilevel import Levels as Levels
-from flowjax.estimators.multilevel import MultilevelEstimate as MultilevelEstimate
-from flowjax.estimators.multilevel import multilevel as multilevel
+from flowjax.estimators.levels import Levels as Levels
+from flowjax.estimators.levels import MultilevelEstimate as MultilevelEstimate
+from flowjax.estimators.levels import multilevel as multilevel
 
 __all__ = [
     "Estimate",

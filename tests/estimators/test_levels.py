@@ -4,8 +4,6 @@ The paths of a level are coupled linear recursions, so that E (X_fine - X_coarse
 Random checks allow five standard errors: a false alarm in 1.7 million for each number.
 """
 
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +11,8 @@ import pytest
 from scipy.stats import chi2, norm
 
 import flowjax as fj
-from flowjax.estimators import multilevel
-from flowjax.estimators.multilevel import _draw, _Level, _Problem
+from flowjax.estimators import levels, multilevel
+from flowjax.estimators.levels import _draw, _Level, _Problem
 from flowjax.sampling.chunks import threefry
 from tests.estimators.problems import NOISE, OU, THETA, ou_moments, square
 from tests.solver.random_checks import FALSE_ALARM, assert_near, key_of
@@ -29,11 +27,11 @@ def start(key):
     return jnp.ones(())
 
 
-def measured(sde, f=lambda x: x, step=None, levels=LEVELS, n=COARSEST):
+def measured(sde, f=lambda x: x, step=None, which=LEVELS, n=COARSEST):
     """Levels with NUM samples each."""
     problem = _Problem(f, sde, start, None, step, False, NUM, None, None)
     ts = np.linspace(0, 1, n + 1, dtype=np.float32)
-    drawn = [_Level(threefry(key_of("levels")), level, ts) for level in levels]
+    drawn = [_Level(threefry(key_of("levels")), level, ts) for level in which]
     for level in drawn:
         _draw(problem, level, 1, None)
     return drawn
@@ -66,9 +64,9 @@ def coupled(level, a, b):
 PROBLEMS = {"multiplicative": (GBM, MU, "multiplied"), "additive": (None, -THETA, "added")}
 
 
-def check_levels(levels, a, b):
+def check_levels(drawn, a, b):
     """Mean and variance of each level; the kurtosis of the difference is below 10."""
-    for level in levels:
+    for level in drawn:
         mean, variance = coupled(level.level, a, b)
         error = np.sqrt(variance / level.num)
         assert_near(level.mean[0], mean, error, f"mean of level {level.level}")
@@ -76,10 +74,10 @@ def check_levels(levels, a, b):
         assert_near(level.variance[0] / variance, 1, spread, f"variance of level {level.level}")
 
 
-def rate(levels):
+def rate(drawn):
     """The slope of log2 of the variance over the levels, with the sign turned."""
-    variances = [level.variance[0, 0] for level in levels]
-    return -np.polyfit([level.level for level in levels], np.log2(variances), 1)[0]
+    variances = [level.variance[0, 0] for level in drawn]
+    return -np.polyfit([level.level for level in drawn], np.log2(variances), 1)[0]
 
 
 # --- the levels -----------------------------------------------------------------------------------
@@ -90,14 +88,14 @@ def rate(levels):
 )
 def test_the_levels_have_the_moments_of_coupled_paths(name, order):
     sde, a, b = PROBLEMS[name]
-    levels = measured(OU if sde is None else sde)
-    check_levels(levels, a, b)
+    drawn = measured(OU if sde is None else sde)
+    check_levels(drawn, a, b)
     # Of four log-variances with errors below sqrt(9 / NUM) / ln 2 = 0.048 each, the slope has one
     # of 0.048 / sqrt(5); the exact variances are no pure power of h, which is the rest.
     exact = [np.log2(coupled(level, a, b)[1]) for level in LEVELS]
     slope = -np.polyfit(LEVELS, exact, 1)[0]
     assert abs(slope - order) < 0.15
-    assert abs(rate(levels) - slope) < 5 * 0.048 / np.sqrt(5)
+    assert abs(rate(drawn) - slope) < 5 * 0.048 / np.sqrt(5)
 
 
 def test_the_variance_of_milstein_falls_by_the_second_order():
@@ -115,14 +113,14 @@ def test_the_variance_of_milstein_falls_by_the_second_order():
     ids=["own", "half", "root"],
 )
 def test_a_coarse_path_on_other_noise_is_caught(monkeypatch, wrong):
-    monkeypatch.setattr(sys.modules["flowjax.estimators.multilevel"], "coarsen", wrong)
+    monkeypatch.setattr(levels, "coarsen", wrong)
     other = fj.SDE(lambda t, x, args: -THETA * x, lambda t, x, args: NOISE)  # compiles anew
     with pytest.raises(AssertionError, match="of level 2"):
-        check_levels(measured(other, levels=[2]), -THETA, "added")
+        check_levels(measured(other, which=[2]), -THETA, "added")
 
 
 def test_a_level_in_several_parts_is_the_solve_in_one():
-    (level,) = measured(OU, f=square, levels=[2], n=64)
+    (level,) = measured(OU, f=square, which=[2], n=64)
     assert level.segment < level.steps // 2 == 128
     ts = np.linspace(0, 1, 257, dtype=np.float32)
 
@@ -168,20 +166,20 @@ def test_the_mean_squared_error_is_within_the_tolerance():
 def test_the_numbers_of_samples_are_those_of_the_formula():
     tolerance = 0.004
     got = multilevel(call, KEY, GBM, start, fj.uniform_grid(1), tolerance, batch_size=256)
-    levels = got.levels
-    np.testing.assert_array_equal(levels.cost[:3], [1, 3, 6])
-    variance = np.asarray(levels.variance, float)
-    work = np.sqrt(variance * levels.cost).sum()
-    wanted = np.ceil(2 / tolerance**2 * np.sqrt(variance / levels.cost) * work)
-    assert np.all(levels.num >= wanted / 1.02)
+    measured = got.levels
+    np.testing.assert_array_equal(measured.cost[:3], [1, 3, 6])
+    variance = np.asarray(measured.variance, float)
+    work = np.sqrt(variance * measured.cost).sum()
+    wanted = np.ceil(2 / tolerance**2 * np.sqrt(variance / measured.cost) * work)
+    assert np.all(measured.num >= wanted / 1.02)
     # In whole batches, and variances that were measured on fewer samples asked for some more.
-    assert np.all(levels.num <= 1.5 * wanted + 2 * 256)
-    np.testing.assert_allclose(got.mean, np.sum(levels.mean), rtol=1e-5)
+    assert np.all(measured.num <= 1.5 * wanted + 2 * 256)
+    np.testing.assert_allclose(got.mean, np.sum(measured.mean), rtol=1e-5)
     np.testing.assert_allclose(
-        got.standard_error, np.sqrt(np.sum(variance / levels.num)), rtol=1e-5
+        got.standard_error, np.sqrt(np.sum(variance / measured.num)), rtol=1e-5
     )
-    plain = 2 * float(levels.plain_variance[-1]) / tolerance**2 * levels.steps[-1]
-    assert np.sum(levels.num * levels.cost) < plain / 2
+    plain = 2 * float(measured.plain_variance[-1]) / tolerance**2 * measured.steps[-1]
+    assert np.sum(measured.num * measured.cost) < plain / 2
 
 
 def test_f_may_return_a_pytree_whose_every_element_is_within_the_tolerance():
@@ -205,7 +203,7 @@ def test_no_more_is_compiled_from_some_level_on():
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
-    counts, levels = [], []
+    counts, numbers = [], []
     for tolerance in (0.002, 0.0005):
         sde = fj.SDE(lambda t, x, args: 3 * x, lambda t, x, args: 1e-4)
         compiled.clear()
@@ -213,8 +211,8 @@ def test_no_more_is_compiled_from_some_level_on():
             lambda x: x / 20, KEY, sde, start, fj.uniform_grid(16), tolerance, batch_size=4
         )
         counts.append(len(compiled))
-        levels.append(len(got.levels.num))
-    assert levels[1] >= levels[0] + 2 > 6
+        numbers.append(len(got.levels.num))
+    assert numbers[1] >= numbers[0] + 2 > 6
     assert counts[1] <= counts[0]
 
 

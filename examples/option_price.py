@@ -36,7 +36,7 @@ def black_scholes(spot):
     return spot * norm.cdf(d) - STRIKE * np.exp(-RATE) * norm.cdf(d - VOLATILITY), norm.cdf(d)
 
 
-def main(out="out/option", tolerances=(0.1, 0.05, 0.02), num=200_000):
+def main(out="out/option", *, tolerances=(0.1, 0.05, 0.02), num=200_000):
     what, how = (key, sde, start, ts, num), {"args": STRIKE, "batch_size": num // 10}
     stock = (lambda x: x, STRIKE * (1 + RATE / STEPS) ** STEPS)
     (price, delta), fe = black_scholes(STRIKE), fj.estimators
@@ -52,25 +52,25 @@ def main(out="out/option", tolerances=(0.1, 0.05, 0.02), num=200_000):
         print(f"{name:20}{got.mean:8.4f} {got.mean - truth:7.4f} {got.standard_error:9.4f}")
     figure, costs, errors = Figure((9, 3.6), 120, layout="constrained"), {}, []
     left, right = figure.subplots(1, 2)
+    problem = (payoff, key, sde, start, fj.uniform_grid(1))
     for name, step in (("Euler-Maruyama", fj.euler_maruyama), ("Milstein", fj.milstein)):
-        for tolerance in tolerances:
-            level_0 = sde, start, fj.uniform_grid(1)
-            got = fe.multilevel(payoff, key, *level_0, tolerance, args=STRIKE, step=step)
-            levels, cost = got.levels, int(np.sum(got.levels.num * got.levels.cost))
-            plain = 2 * float(levels.plain_variance[-1]) / tolerance**2 * int(levels.steps[-1])
+        runs = [fe.multilevel(*problem, eps, args=STRIKE, step=step) for eps in tolerances]
+        levels = runs[-1].levels
+        for tolerance, got in zip(tolerances, runs, strict=True):
+            cost = int(np.sum(got.levels.num * got.levels.cost))
+            plain = 2 * float(got.levels.plain_variance[-1]) / tolerance**2 * got.levels.steps[-1]
             costs[name, tolerance] = cost, plain
             errors.append(abs(float(got.mean) - price) / tolerance)
             print(f"{name}, to {tolerance}: {got.mean:.4f}, {cost:.2g} steps, plain {plain:.2g}")
-        (line,) = left.semilogy(levels.variance, "o-", label=f"{name}: difference")
-        left.semilogy(levels.plain_variance, ":", color=line.get_color(), label=f"{name}: payoff")
+        (line,) = left.semilogy(levels.variance, "o-", label=name)
+        left.semilogy(levels.plain_variance, ":", color=line.get_color())
         for i, style, what in ((0, "o-", "levels"), (1, ":", "plain")):
             mine = [costs[name, tolerance][i] for tolerance in tolerances]
             right.loglog(tolerances, mine, style, color=line.get_color(), label=f"{name}, {what}")
-        left.legend(frameon=False, fontsize=8)
-        right.legend(frameon=False, fontsize=8)
-    left.set(xlabel="level", title="variance", xticks=range(len(levels.num)))
+        left.set(xlabel="level", title="variance", xticks=range(len(levels.num)))
     right.minorticks_off()
     right.set(xlabel="tolerance", title="cost in steps", xticks=tolerances, xticklabels=tolerances)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     pathlib.Path(out).mkdir(parents=True, exist_ok=True)
     figure.savefig(f"{out}/option_price.png")
     return rows, costs, errors

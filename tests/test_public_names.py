@@ -53,8 +53,8 @@ NAMED = [
     *(
         f"flowjax.{n}"
         for n in (
-            "couplings", "data", "densities", "estimators", "guidance", "losses", "models", "observers",
-            "training",
+            "couplings", "data", "densities", "estimators", "guidance", "losses", "models",
+            "observers", "training",
         )
     ),
 ]

@@ -3,21 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 from jax.sharding import Sharding
 
 from flowjax import _check
-from flowjax._numerics import wide
-from flowjax._types import State
-from flowjax.estimators.moments import Averages, Estimate, beside, check_num
+from flowjax.estimators.functionals import End, Functional, Path
+from flowjax.estimators.moments import Averages, Estimate, check_num
 from flowjax.sampling.chunks import drawn
 from flowjax.solver.adjoints import Checkpointed
 from flowjax.solver.sde import SDE
-from flowjax.solver.sde_steps import euler_maruyama
-from flowjax.solver.stepper import Stepper, fact, needs_noise
-from flowjax.solver.views import fold, indices_of, solve, trajectory
+from flowjax.solver.stepper import needs_noise
+from flowjax.solver.views import indices_of
 
 
 def expectation(
@@ -123,7 +118,7 @@ def expectation(
     if observer is not None:
         observer = _as_observer(observer)
     takes, form = (1, "(x1)") if observer is None else (2, "(x1, value)")
-    functional = _functional(f, control, _End(observer), antithetic, takes, form)
+    functional = _functional(f, control, End(observer), antithetic, takes, form)
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
     return _estimate(functional, key, field_or_sde, init, ts, num, *options)
 
@@ -152,8 +147,8 @@ def path_expectation(
 
     $$E f(X_{t_0}, X_{t_k}, X_{t_{2k}}, \dots) \qquad (k = \text{every})$$
 
-    as `expectation` estimates it, by the paths of `sample_paths`. The paths of one chunk are held at
-    a time. What can be computed along the path needs none: give `expectation` an observer.
+    as `expectation` estimates it, by the paths of `sample_paths`. Those of one chunk are held at a
+    time. What can be computed along the path needs none: give `expectation` an observer.
 
     Args:
         f: ``f(path)``, of the path as `trajectory` returns it: leaves of (n // every + 1, *shape).
@@ -200,105 +195,21 @@ def path_expectation(
     References:
         Glasserman (2003), "Monte Carlo Methods in Financial Engineering", section 6.4.
     """
-    kept = _Path(_check.positive_int(every, "every"), indices_of(at, every, ts))
+    kept = Path(_check.positive_int(every, "every"), indices_of(at, every, ts))
     functional = _functional(f, control, kept, antithetic, 1, "(path)")
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
     return _estimate(functional, key, field_or_sde, init, ts, num, *options)
 
 
-class _End(eqx.Module):
-    """The end of a path, with the value of a fold where there is an observer."""
-
-    observer: Any
-
-    def __call__(self, sign: Any, field: Any, x0: Any, ts: Any, args: Any, how: Any) -> tuple:
-        if self.observer is None:
-            return (solve(field, x0, ts, args, **how),)
-        init, update = self.observer
-        update = update if sign is None else _Signed(sign, update)
-        return fold(field, x0, ts, args, init=init, update=update, **how)
-
-
-class _Path(eqx.Module):
-    every: int = eqx.field(static=True)
-    at: tuple[int, ...] | None = eqx.field(static=True)
-
-    def __call__(self, sign: Any, field: Any, x0: Any, ts: Any, args: Any, how: Any) -> tuple:
-        return (trajectory(field, x0, ts, args, every=self.every, at=self.at, **how),)
-
-
-class _Functional(eqx.Module):
-    """What is kept of a path, or of an antithetic pair: the value of f, and of the controls."""
-
-    f: Callable[..., Any]
-    control: tuple[Callable[..., Any], Any] | None
-    kept: _End | _Path
-    antithetic: Any
-
-    def __call__(
-        self, field_or_sde: Any, start: Callable[..., Any], ts: Any, args: Any, **how: Any
-    ) -> tuple[State, State]:
-        x0 = start(args)
-        if self.antithetic is False:
-            return self.values(None, field_or_sde, x0, ts, args, how)
-        other = x0
-        if self.antithetic is not True:
-            other = _check.alike(self.antithetic(x0), x0, "antithetic(x0)")
-        starts = jax.tree.map(lambda *pair: jnp.stack(pair), x0, other)
-
-        def one(sign: Any, x0: Any) -> tuple[State, State]:
-            signed = {} if how["key"] is None else {"step": _signed_step(sign, how["step"])}
-            return self.values(sign, field_or_sde, x0, ts, args, how | signed)
-
-        pair = jax.vmap(one)(jnp.array([1.0, -1.0], jnp.float32), starts)
-        return jax.tree.map(lambda leaf: (leaf[0] + leaf[1]) / 2, pair)
-
-    def values(
-        self, sign: Any, field_or_sde: Any, x0: Any, ts: Any, args: Any, how: Any
-    ) -> tuple[State, State]:
-        """The value of f, and the controls beside each leaf of it."""
-        kept = self.kept(sign, field_or_sde, x0, ts, args, how)
-        value = wide(_check.state(self.f(*kept), "what f returns"))
-        if self.control is None:
-            return value, beside(value, ())
-        g, known = self.control
-        control = _check.state(g(*kept), "what g returns")
-        return value, beside(value, _check.alike(control, known, "what g returns", of="mu"))
-
-
-class _Signed(eqx.Module):
-    """A step, or the update of a fold, of the path with the Brownian increments of this sign."""
-
-    sign: Any
-    function: Callable[..., Any]
-
-    def __call__(self, a: Any, b: Any, c: Any, d: Any, e: Any, dw: Any, *memory: Any) -> Any:
-        dw = jax.tree.map(lambda dw: self.sign.astype(dw.dtype) * dw, dw)
-        return self.function(a, b, c, d, e, dw, *memory)
-
-    noisy = True
-    symmetric = property(lambda self: fact(self.function, "symmetric"))
-    calls_end = property(lambda self: fact(self.function, "calls_end"))
-    one_way = property(lambda self: fact(self.function, "one_way"))
-    reads = property(lambda self: fact(self.function, "reads"))
-
-
-def _signed_step(sign: Any, step: Any) -> Any:
-    step = euler_maruyama if step is None else step
-    if isinstance(step, Stepper):
-        return step._replace(step=_Signed(sign, step.step), noisy=True)
-    return _Signed(sign, step)
-
-
 def _functional(
     f: Any, control: Any, kept: Any, antithetic: Any, takes: int, form: str
-) -> _Functional:
+) -> Functional:
     _check.function(f, "f", form, takes)
     if antithetic is not True and antithetic is not False:
         which = "x0 -> x0', or True for a start that both have"
         _check.function(antithetic, "antithetic", which, takes=1)
     if control is None:
-        return _Functional(f, None, kept, antithetic)
+        return Functional(f, None, kept, antithetic)
     if not isinstance(control, tuple) or len(control) != 2:
         raise TypeError(
             f"control must be a pair (g, mu) of a function {form} and its known expectation, got "
@@ -306,7 +217,7 @@ def _functional(
         )
     g, known = control
     _check.function(g, "g of control", form, takes)
-    return _Functional(f, (g, _check.state(known, "mu of control")), kept, antithetic)
+    return Functional(f, (g, _check.state(known, "mu of control")), kept, antithetic)
 
 
 def _as_observer(observer: Any) -> tuple[Any, Callable[..., Any]]:
@@ -321,7 +232,7 @@ def _as_observer(observer: Any) -> tuple[Any, Callable[..., Any]]:
 
 
 def _estimate(
-    functional: _Functional,
+    functional: Functional,
     key: Any,
     field_or_sde: Any,
     init: Any,

@@ -29,11 +29,11 @@ class Estimate(NamedTuple):
 class Moments(NamedTuple):
     """The first two moments of values and of their controls.
 
-    All but the count are trees like the value, of which a leaf y of shape (*s) has q controls c of
+    All but the number are trees like the value, of which a leaf y of shape (*s) has q controls c of
     shape (q, *b), where b broadcasts to s. Sums are of products of distances from the means.
 
     Args:
-        count: how many values there are.
+        number: how many values there are.
         mean: of y, (*s).
         control: the mean of c, (q, *b).
         yy: the sum of (y - mean)^2, (*s).
@@ -41,7 +41,7 @@ class Moments(NamedTuple):
         cc: of c and c, (q, q, *b).
     """
 
-    count: Array
+    number: Array
     mean: State
     control: State
     yy: State
@@ -62,7 +62,8 @@ def moments(values: tuple[State, State], taken: Array) -> Moments:
     y, c = jax.tree.map(lambda leaf, mean: leaf - mean[None], values, means)
     return Moments(
         count,
-        *means,
+        means[0],
+        means[1],
         jax.tree.map(lambda y: total(y * y), y),
         jax.tree.map(lambda y, c: total(c * y[:, None]), y, c),
         jax.tree.map(lambda c: total(c[:, :, None] * c[:, None]), c),
@@ -80,18 +81,18 @@ def merged(a: Moments, b: Moments) -> Moments:
     """
 
     def share(leaf: Array) -> Array:
-        return b.count.astype(leaf.dtype) / (a.count + b.count).astype(leaf.dtype)
+        return b.number.astype(leaf.dtype) / (a.number + b.number).astype(leaf.dtype)
 
     def mean(a: Array, b: Array) -> Array:
         return a + share(a) * (b - a)
 
     def products(sum_a: Array, sum_b: Array, product: Array) -> Array:
-        return sum_a + sum_b + a.count.astype(sum_a.dtype) * share(sum_a) * product
+        return sum_a + sum_b + a.number.astype(sum_a.dtype) * share(sum_a) * product
 
     y = jax.tree.map(jnp.subtract, b.mean, a.mean)
     c = jax.tree.map(jnp.subtract, b.control, a.control)
     return Moments(
-        a.count + b.count,
+        a.number + b.number,
         jax.tree.map(mean, a.mean, b.mean),
         jax.tree.map(mean, a.control, b.control),
         jax.tree.map(lambda m, n, y: products(m, n, y * y), a.yy, b.yy, y),

@@ -1,6 +1,6 @@
 """Multilevel Monte Carlo against the exact moments of coupled paths and closed forms.
 
-The paths of a level are coupled linear recursions, so that E (X_fine - X_coarse)^2 is known exactly.
+The paths of a level are coupled linear recursions, so E (X_fine - X_coarse)^2 is known exactly.
 Random checks allow five standard errors: a false alarm in 1.7 million for each number.
 """
 
@@ -12,7 +12,7 @@ from scipy.stats import chi2, norm
 
 import flowjax as fj
 from flowjax.estimators import levels, multilevel
-from flowjax.estimators.levels import _draw, _Level, _Problem
+from flowjax.estimators.levels import Level, Problem, draw
 from flowjax.sampling.chunks import threefry
 from tests.estimators.problems import NOISE, OU, THETA, ou_moments, square
 from tests.solver.random_checks import FALSE_ALARM, assert_near, key_of
@@ -29,11 +29,11 @@ def start(key):
 
 def measured(sde, f=lambda x: x, step=None, which=LEVELS, n=COARSEST):
     """Levels with NUM samples each."""
-    problem = _Problem(f, sde, start, None, step, False, NUM, None, None)
+    problem = Problem(f, sde, start, None, step, False, NUM, None, None)
     ts = np.linspace(0, 1, n + 1, dtype=np.float32)
-    drawn = [_Level(threefry(key_of("levels")), level, ts) for level in which]
+    drawn = [Level(threefry(key_of("levels")), level, ts) for level in which]
     for level in drawn:
-        _draw(problem, level, 1, None)
+        draw(problem, level, 1, None)
     return drawn
 
 

@@ -63,7 +63,7 @@ def test_samples_that_are_not_taken_and_sums_of_nothing_change_nothing():
         return got, merged(jax.tree.map(jnp.zeros_like, got), got)
 
     for total in both(y):
-        assert int(total.count) == 13
+        assert int(total.number) == 13
         np.testing.assert_allclose(total.mean, y[:13].mean(axis=0), rtol=1e-5)
         np.testing.assert_allclose(total.yy, 13 * y[:13].var(axis=0), rtol=1e-5)
 

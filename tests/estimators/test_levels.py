@@ -186,7 +186,7 @@ def test_f_may_return_a_pytree_whose_every_element_is_within_the_tolerance():
     def both(x):
         return {"x": x, "square": jnp.stack([x * x, 2 * x * x])}
 
-    got = multilevel(both, KEY, OU, start, fj.uniform_grid(2), 0.02, step=None)
+    got = multilevel(both, KEY, OU, start, fj.uniform_grid(8), 0.02)
     mean, second = np.exp(-THETA), NOISE**2 * (1 - np.exp(-2 * THETA)) / (2 * THETA)
     second += mean**2
     want = {"x": mean, "square": np.array([second, 2 * second])}

@@ -14,6 +14,7 @@ from flowjax import _check
 from flowjax._numerics import wide, widest
 from flowjax._types import State
 from flowjax.sampling.chunks import drawn_start, keys_of
+from flowjax.solver.adjoints import Direct
 from flowjax.solver.brownian import brownian_increments, coarsen
 from flowjax.solver.compiled import Number, Static, prepared, unpacked
 from flowjax.solver.door import First
@@ -122,7 +123,8 @@ def _single(static: Static, arrays: list[Any]) -> Any:
     problem, keys, x0, ts = unpacked(static, arrays)
 
     def one(key: Array, x0: Any) -> Any:
-        return solve(problem.sde, x0, ts, problem.args, step=problem.step, key=key)
+        how = {"args": problem.args, "step": problem.step, "adjoint": Direct()}
+        return solve(problem.sde, x0, ts, key=key, **how)
 
     return jax.vmap(one)(keys, x0)
 
@@ -132,7 +134,7 @@ def _paired(static: Static, arrays: list[Any]) -> Any:
     problem, keys, fine, coarse, ts, first = unpacked(static, arrays)
 
     def one(key: Array, fine: Any, coarse: Any) -> Any:
-        how = {"args": problem.args, "step": problem.step}
+        how = {"args": problem.args, "step": problem.step, "adjoint": Direct()}
         dw = brownian_increments(key, ts, noise_like(problem.sde, fine), First(first, even=True))
         fine = solve(problem.sde, fine, ts, increments=dw, **how)
         return fine, solve(problem.sde, coarse, ts[::2], increments=coarsen(dw, 2), **how)

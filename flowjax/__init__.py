@@ -1,6 +1,16 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from flowjax import couplings, data, densities, guidance, losses, models, observers, training
+from flowjax import (
+    couplings,
+    data,
+    densities,
+    estimators,
+    guidance,
+    losses,
+    models,
+    observers,
+    training,
+)
 from flowjax._numerics import plus
 from flowjax.densities.euler import euler_log_likelihood
 from flowjax.densities.likelihood import Exact, Hutchinson, log_likelihood
@@ -77,6 +87,7 @@ __all__ = [
     "dpmpp_2m",
     "dpmpp_2m_sde",
     "edm_heun",
+    "estimators",
     "euler",
     "euler_log_likelihood",
     "euler_maruyama",

@@ -190,6 +190,37 @@ def check_samples():
             drawn(sharding=shardings[0], **how)
 
 
+def check_estimates():
+    """They are those of one device, to rounding, and lie on all devices."""
+    ts, estimators = fj.uniform_grid(4), fj.estimators
+
+    def start(key):
+        return jax.random.normal(key, (2,))
+
+    def square(x):
+        return jnp.sum(x**2)
+
+    def estimate(**how):
+        what = (square, KEY, SDE, start, ts, 32)
+        paired = {"antithetic": True, "control": (lambda x: x, np.zeros(2, np.float32))}
+        return estimators.expectation(*what, args=RATE, **paired, **how)[:2]
+
+    def several(**how):
+        what = (square, KEY, SDE, start, fj.uniform_grid(2), 5.0)
+        settings = {"args": RATE, "batch_size": 16, "max_levels": 2}
+        estimate = estimators.multilevel(*what, **settings, **how)
+        return estimate.mean, estimate.standard_error, estimate.levels.variance
+
+    expected, levels = estimate(), several()
+    for name, mesh, context in meshes():
+        sharding = NamedSharding(mesh, BATCH)
+        with context:
+            got = estimate(sharding=sharding, batch_size=8)
+            check_close(got, expected, name)
+            assert len(got[0].sharding.device_set) == 8
+            check_close(several(sharding=sharding), levels, name)
+
+
 def check_training():
     x = np.linspace(-1, 1, 16, dtype=np.float32)
 
@@ -214,6 +245,7 @@ CHECKS = {
     "likelihoods": check_likelihoods,
     "samples that interact": check_samples_that_interact,
     "samples": check_samples,
+    "estimates": check_estimates,
     "training": check_training,
 }
 

@@ -45,6 +45,8 @@ STABLE = [
     "training.restore",
     "couplings.independent", "couplings.exact", "couplings.entropic", "couplings.unbalanced",
     "couplings.conditional", "couplings.reflow",
+    "estimators.Estimate", "estimators.expectation", "estimators.path_expectation",
+    "estimators.pathwise_gradient", "estimators.log_density_gradient", "estimators.multilevel",
     "data.eight_gaussians", "data.moons", "data.checkerboard", "data.s_curve", "data.spirals",
 ]
 
@@ -54,8 +56,8 @@ NAMED = [
     *(
         f"flowjax.{n}"
         for n in (
-            "couplings", "data", "densities", "guidance", "losses", "models", "observers",
-            "training",
+            "couplings", "data", "densities", "estimators", "guidance", "losses", "models",
+            "observers", "training",
         )
     ),
 ]
@@ -128,6 +130,9 @@ RECORDS = {
     "flowjax.couplings.Pairs",
     "flowjax.data.Digits",
     "flowjax.data.LabelledImages",
+    "flowjax.estimators.Estimate",
+    "flowjax.estimators.Levels",
+    "flowjax.estimators.MultilevelEstimate",
     "flowjax.training.Info",
 }
 
@@ -244,12 +249,13 @@ def loops(source):
     return [word for word in words if "lax." + word in source]
 
 
-# Beside the solver: Newton's method within one step, the time of a ratio and the weight of labels
-# by bisection, and Sinkhorn's iteration.
+# Beside the solver: chunks of samples, Newton's method within one step, the time of a ratio and the
+# weight of labels by bisection, and Sinkhorn's iteration.
 OTHER_LOOPS = {
     "couplings/assigned.py",
     "couplings/sinkhorn.py",
     "densities/newton.py",
+    "sampling/chunks.py",
     "schedules/schedule.py",
     "training/loop.py",
 }

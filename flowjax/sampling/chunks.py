@@ -1,7 +1,7 @@
 """Many samples: one key each, in chunks, over devices."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -10,20 +10,31 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from flowjax import _check
+from flowjax._devices import typed
 from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import check_pair, is_shown, traced
 from flowjax.solver.progress import moved, opened
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import needs_noise
 from flowjax.solver.times import check_from_noise, check_times
-from flowjax.solver.views import solve, trajectory
 
-# What is kept of each sample: its end, its path at some times, or both ends.
-END, PAIR = ("end",), ("pair",)
+
+@runtime_checkable
+class Reduction(Protocol):
+    """What becomes of the samples where they are not returned: a pytree with three functions."""
+
+    def summary(self, kept: Any, taken: Array) -> Any:
+        """That of a chunk, on the leading axis, of the samples where `taken`, (size,) of bool."""
+
+    def merged(self, a: Any, b: Any) -> Any:
+        """The summary of what two are of. One of zeros changes nothing."""
+
+    def result(self, total: Any) -> Any:
+        """What is returned, of the summary of all samples."""
 
 
 def drawn(
-    view: tuple,
+    view: Callable[..., Any],
     key: Any,
     field_or_sde: Any,
     init: Any,
@@ -36,12 +47,15 @@ def drawn(
     batch_size: int | None,
     sharding: Sharding | None,
     progress: bool,
+    reduction: Reduction | None = None,
 ) -> Any:
-    """What is kept of the samples, by `sample` and its sisters."""
+    """What is kept of the samples, by `sample` and its sisters, or a summary of it.
+
+    Of each sample is kept ``view(field_or_sde, start, ts, args, step=, key=, adjoint=)``, where
+    ``start(args)`` is its initial state. The view is a pytree, or a function that lives on.
+    """
     _check.single_key(key)
-    form = "key -> x0 or (key, args) -> x0 of one sample, such as fj.Gaussian(...).sample"
-    with_args = callable(init) and not _check.binds(init, 1) and _check.binds(init, 2)
-    _check.function(init, "init", form, takes=1 + with_args)
+    with_args = takes_args(init)
     num = _check.positive_int(num, "num")
     size = num if batch_size is None else min(_check.positive_int(batch_size, "batch_size"), num)
     ts = _check.time_grid(ts)
@@ -53,24 +67,46 @@ def drawn(
     axes, shown = _axes_of(args, args_axes, num), is_shown(progress)
     args = traced(args)
 
-    layout = None if sharding is None else _automatic(sharding, num, size)
+    layout = None if sharding is None else automatic(sharding, num, size)
     shards = 1 if layout is None else size // layout.shard_shape((size,))[0]
     chunks = -(-num // size)
     # Chunks of equal size, of which the last few samples may be in excess, compile once.
     size = -(-num // (chunks * shards)) * shards
     how = (step, adjoint, noisy, with_args, layout)
-    problem = _Samples(_threefry(key), field_or_sde, init, ts, args, axes, view, *how)
+    problem = _Samples(threefry(key), field_or_sde, init, ts, args, axes, view, *how)
     arrays, static = eqx.partition(problem, eqx.is_array)
+    counts = (num, size, chunks, shown)
 
     def draw(arrays: Any) -> Any:
-        run, arrays = prepared(_all_chunks, eqx.combine(arrays, static), num, size, chunks, shown)
+        run, arrays = prepared(_all_chunks, eqx.combine(arrays, static), reduction, *counts)
         return run(arrays)
 
     if layout is None:
         return draw(arrays)
-    if isinstance(sharding, NamedSharding) and sharding.mesh != getattr(layout, "mesh", None):
+    if reduction is not None and isinstance(sharding, NamedSharding):
+        sharding = NamedSharding(sharding.mesh, PartitionSpec())
+    if has_explicit_axes(sharding):
         return jax.sharding.auto_axes(draw, out_sharding=sharding)(arrays)
-    return jax.device_put(draw(arrays), sharding)
+    return draw(arrays) if reduction else jax.device_put(draw(arrays), sharding)
+
+
+def takes_args(init: Any) -> bool:
+    """Whether the function that draws X_0 takes args too; refused if it is none."""
+    form = "key -> x0 or (key, args) -> x0 of one sample, such as fj.Gaussian(...).sample"
+    with_args = callable(init) and not _check.binds(init, 1) and _check.binds(init, 2)
+    _check.function(init, "init", form, takes=1 + with_args)
+    return with_args
+
+
+def keys_of(key: Array, index: Array) -> tuple[Array, Array]:
+    """The keys of the start and of the path of the sample of one index."""
+    init_key, path_key = jax.random.split(jax.random.fold_in(key, index))
+    return init_key, path_key
+
+
+def drawn_start(init: Callable[..., Any], key: Array, args: Any, with_args: bool) -> Any:
+    """The initial state of one sample."""
+    return _check.state(init(key, args) if with_args else init(key), "init(key)")
 
 
 def _axes_of(args: Any, args_axes: Any, num: int) -> tuple[int | None, ...]:
@@ -111,7 +147,7 @@ class _Samples(eqx.Module):
     ts: Array
     args: Any
     axes: tuple[int | None, ...] = eqx.field(static=True)
-    view: tuple = eqx.field(static=True)
+    view: Callable[..., Any]
     step: Any
     adjoint: Any
     noisy: bool
@@ -138,16 +174,14 @@ class _Samples(eqx.Module):
 
     def one(self, index: Array, args: Any) -> Any:
         """What is kept of the sample of one index."""
-        init_key, path_key = jax.random.split(jax.random.fold_in(self.key, index))
-        x0 = self.init(init_key, args) if self.with_args else self.init(init_key)
-        x0 = _check.state(x0, "init(key)")
+        init_key, path_key = keys_of(self.key, index)
+
+        def start(args: Any) -> Any:
+            return drawn_start(self.init, init_key, args, self.with_args)
+
         path_key = path_key if self.noisy else None
         how = {"step": self.step, "key": path_key, "adjoint": self.adjoint}
-        if self.view[0] == "path":
-            every, at = self.view[1:]
-            return trajectory(self.field_or_sde, x0, self.ts, args, every=every, at=at, **how)
-        x1 = solve(self.field_or_sde, x0, self.ts, args, **how)
-        return (x0, x1) if self.view == PAIR else x1
+        return self.view(self.field_or_sde, start, self.ts, args, **how)
 
     def spread(self, tree: Any) -> Any:
         """`tree` with its leading axis laid out over the devices."""
@@ -157,7 +191,7 @@ class _Samples(eqx.Module):
 
 
 def _all_chunks(static: Static, arrays: list[Any]) -> Any:
-    problem, num, size, chunks, shown = unpacked(static, arrays)
+    problem, reduction, num, size, chunks, shown = unpacked(static, arrays)
     firsts = size * jnp.arange(chunks, dtype=jnp.uint32)
     if shown:
         firsts = firsts + opened(num, "sampling", "sample")
@@ -168,6 +202,8 @@ def _all_chunks(static: Static, arrays: list[Any]) -> Any:
             moved(jnp.minimum(first + size, num), samples)
         return samples
 
+    if reduction is not None:
+        return reduction.result(_reduced(reduction, chunk, firsts, num, size))
     if chunks == 1:
         samples = chunk(firsts[0])
         return problem.spread(jax.tree.map(lambda leaf: leaf[:num], samples))
@@ -177,7 +213,28 @@ def _all_chunks(static: Static, arrays: list[Any]) -> Any:
     )
 
 
-def _threefry(key: Any) -> Array:
+def _reduced(
+    reduction: Reduction, chunk: Callable[[Array], Any], firsts: Array, num: int, size: int
+) -> Any:
+    """The summary of all chunks, of which one is held at a time, also when differentiated."""
+
+    def summary(first: Array) -> Any:
+        taken = first + jnp.arange(size, dtype=jnp.uint32) < num
+        return reduction.summary(chunk(first), taken)
+
+    if len(firsts) == 1:
+        return summary(firsts[0])
+
+    def merged(total: Any, first: Array) -> Any:
+        return reduction.merged(total, jax.checkpoint(summary, prevent_cse=False)(first))
+
+    shapes = jax.eval_shape(summary, firsts[0])
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    nothing = typed(lambda total: merged(total, firsts[0]), nothing)
+    return jax.lax.scan(lambda total, first: (merged(total, first), None), nothing, firsts)[0]
+
+
+def threefry(key: Any) -> Array:
     """A typed Threefry key with the words of `key`.
 
     The bits that other kinds of keys give under `jax.vmap` depend on the batch.
@@ -190,7 +247,14 @@ def _threefry(key: Any) -> Array:
     return threefry
 
 
-def _automatic(sharding: Any, num: int, size: int) -> Sharding:
+def has_explicit_axes(sharding: Any) -> bool:
+    """Whether the mesh of a sharding is another than that which `automatic` makes of it."""
+    if not isinstance(sharding, NamedSharding) or not isinstance(sharding.mesh, Mesh):
+        return False
+    return sharding.mesh != Mesh(sharding.mesh.devices, sharding.mesh.axis_names)
+
+
+def automatic(sharding: Any, num: int, size: int) -> Sharding:
     """What `sharding` says of the samples' axis, left to the compiler as a constraint in jit is."""
     if not isinstance(sharding, Sharding):
         raise TypeError(f"sharding must be a jax.sharding.Sharding, got {sharding!r}.")

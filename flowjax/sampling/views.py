@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 from jax.sharding import Sharding
 
 from flowjax import _check
-from flowjax.sampling.chunks import END, PAIR, drawn
+from flowjax.sampling.chunks import drawn
 from flowjax.solver.adjoints import Checkpointed
-from flowjax.solver.views import indices_of
+from flowjax.solver.views import indices_of, solve, trajectory
 
 
 def sample(
@@ -98,7 +99,7 @@ def sample(
         6.S184), 2025, arXiv 2506.02070, Algorithms 1 and 2.
     """
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
-    return drawn(END, key, field_or_sde, init, ts, num, *options)
+    return drawn(_end, key, field_or_sde, init, ts, num, *options)
 
 
 def sample_paths(
@@ -151,7 +152,7 @@ def sample_paths(
         >>> fj.sample_paths(jax.random.key(0), sde, init, fj.uniform_grid(50), 10, every=25).shape
         (10, 3, 2)
     """
-    view = ("path", _check.positive_int(every, "every"), indices_of(at, every, ts))
+    view = _Path(_check.positive_int(every, "every"), indices_of(at, every, ts))
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
     return drawn(view, key, field_or_sde, init, ts, num, *options)
 
@@ -206,4 +207,24 @@ def sample_pairs(
         rectified flow", 2022, arXiv 2209.03003, Algorithm 1.
     """
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
-    return drawn(PAIR, key, field_or_sde, init, ts, num, *options)
+    return drawn(_both_ends, key, field_or_sde, init, ts, num, *options)
+
+
+def _end(field_or_sde: Any, start: Callable[..., Any], ts: Any, args: Any, **how: Any) -> Any:
+    return solve(field_or_sde, start(args), ts, args, **how)
+
+
+def _both_ends(field_or_sde: Any, start: Callable[..., Any], ts: Any, args: Any, **how: Any) -> Any:
+    x0 = start(args)
+    return x0, solve(field_or_sde, x0, ts, args, **how)
+
+
+class _Path(eqx.Module):
+    every: int = eqx.field(static=True)
+    at: tuple[int, ...] | None = eqx.field(static=True)
+
+    def __call__(
+        self, field_or_sde: Any, start: Callable[..., Any], ts: Any, args: Any, **how: Any
+    ) -> Any:
+        kept = {"every": self.every, "at": self.at}
+        return trajectory(field_or_sde, start(args), ts, args, **kept, **how)

@@ -67,7 +67,12 @@ class First(NamedTuple):
 
 
 def first_index(value: Any) -> First | None:
-    """The number of a first step, None for 0; refused unless it is a static int below 2^31."""
+    """The number of a first step, None for 0; refused unless it is a static int below 2^31.
+
+    A `First`, whose index is traced, passes.
+    """
+    if isinstance(value, First):
+        return value
     if type(value) is int and value == 0:
         return None
     if not _check.is_int(value) or not 0 <= value < 2**31:

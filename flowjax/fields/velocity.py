@@ -233,16 +233,27 @@ def _own_schedule(model: Any, schedule: Any, predicts: str) -> Any:
     made_for = getattr(model, "schedule", None)
     if not isinstance(made_for, Schedule):
         return schedule
-    same = made_for is schedule
-    same = same or eqx.tree_equal(*(jax.tree.map(_number, one) for one in (made_for, schedule)))
-    # Of two that are traced it cannot be said.
-    if isinstance(same, Tracer):
+    same = _same(made_for, schedule)
+    if same is None:
         return schedule
     if not same:
         raise ValueError(
             f"schedule must be the one that this model was made for, {made_for}, got {schedule}."
         )
     return None
+
+
+def same_schedule(one: Any, other: Any) -> bool:
+    """Whether two schedules are the same; of two that are traced it cannot be said."""
+    return _same(one, other) is not False
+
+
+def _same(one: Any, other: Any) -> bool | None:
+    """Whether two schedules are the same, None where they are traced."""
+    if one is other:
+        return True
+    same = eqx.tree_equal(*(jax.tree.map(_number, schedule) for schedule in (one, other)))
+    return None if isinstance(same, Tracer) else bool(same)
 
 
 def _knows_pair(model: Any) -> bool:

@@ -1,9 +1,10 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from flowjax import couplings, data, losses, models, observers, rewards, training
+from flowjax import couplings, data, densities, losses, models, observers, rewards, training
 from flowjax._numerics import plus
 from flowjax.densities.euler import euler_log_likelihood
 from flowjax.densities.likelihood import Exact, Hutchinson, log_likelihood
+from flowjax.densities.paths import path_log_prob, path_log_ratio, transition_log_probs
 from flowjax.fields import guidance
 from flowjax.fields.change_schedule import change_schedule
 from flowjax.fields.precondition import precondition
@@ -73,6 +74,7 @@ __all__ = [
     "couplings",
     "data",
     "ddim",
+    "densities",
     "dpmpp_2m",
     "dpmpp_2m_sde",
     "edm_heun",
@@ -99,6 +101,8 @@ __all__ = [
     "models",
     "observers",
     "ornstein_uhlenbeck",
+    "path_log_prob",
+    "path_log_ratio",
     "plus",
     "precondition",
     "refine",
@@ -114,6 +118,7 @@ __all__ = [
     "stochastic_heun",
     "training",
     "trajectory",
+    "transition_log_probs",
     "two_time",
     "uniform_grid",
     "unipc",

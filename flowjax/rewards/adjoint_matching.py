@@ -11,15 +11,16 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import plus, quotient, weighted, wide, widest
+from flowjax._numerics import narrow, quotient, weighted, wide, widest
 from flowjax._types import Scalar, State
+from flowjax.densities.along import Law
+from flowjax.densities.door import gaussian_step
 from flowjax.fields.velocity import Velocity, same_schedule
 from flowjax.fields.with_noise import memoryless, with_noise
 from flowjax.solver.compiled import is_array
 from flowjax.solver.door import as_velocity, refuse_coupled
-from flowjax.solver.outputs import checked
 from flowjax.solver.sde import SDE
-from flowjax.solver.sde_steps import euler_maruyama
+from flowjax.solver.stepper import fact, name_of
 from flowjax.solver.times import check_times
 from flowjax.solver.views import solve, trajectory
 
@@ -35,22 +36,23 @@ def adjoint_matching(
     *,
     scale: ArrayLike = 1.0,
     diffusion: Callable[[Any], Any] | ArrayLike | None = None,
+    step: Any = None,
 ) -> tuple[Array, Array]:
     r"""The loss of one path by which a velocity learns to sample p(x) e^{r(x)} in place of p(x).
 
-    $$\sum_{k<n} \frac{h_k}{2} \left\|\frac{b_k(X_k) - b^{\mathrm{base}}_k(X_k)}{g_k}
-    - g_k\lambda_{k+1}\right\|^2, \qquad
-    \lambda_n = \nabla r(X_n), \quad \lambda_k = \Big(\frac{\partial m_k}{\partial x}(X_k)\Big)^T
-    \lambda_{k+1}$$
+    $$\sum_{k<n} \frac12 \left\|\frac{m_k(X_k) - m^{\mathrm{base}}_k(X_k)}{s_k}
+    - s_k\lambda_{k+1}\right\|^2, \qquad
+    \lambda_n = \nabla r(X_n), \quad
+    \lambda_k = \Big(\frac{\partial m^{\mathrm{base}}_k}{\partial x}(X_k)\Big)^\top \lambda_{k+1}$$
 
-    X is a path of the SDE that `with_noise(v, g)` makes of the velocity that is trained, by
-    Euler-Maruyama; b is its drift, and $m_k(x) = x + h_k b^{\mathrm{base}}_k(x)$ the base's step
-    without noise. There is no gradient through X or $\lambda$, so that one step at a time is
-    differentiated. With memoryless noise, $g^2 = 2\kappa$ and $b = 2u - (\dot\alpha/\alpha) x$, it
-    is a regression of u on $u^{\mathrm{base}} + \kappa\lambda$.
+    X is a path of the velocity that is trained; m_k is its step without noise, and s_k the standard
+    deviation of the noise of the step. There is no gradient through X or $\lambda$, so that one
+    step at a time is differentiated. By Euler-Maruyama and memoryless noise, $g^2 = 2\kappa$ and
+    $m = x + h\,(2u - (\dot\alpha/\alpha)\,x)$, it is a regression of u on
+    $u^{\mathrm{base}} + \kappa\lambda$.
 
     It is least where $E[r(X_1)] - KL(X \,\|\, X^{\mathrm{base}})$ is greatest, among paths of the
-    same noise, exactly so for any number of steps if that drift is among the models. With
+    same noise, exactly so for any number of steps if those means are among the models'. With
     memoryless noise, and up to the error of the steps, the law of X_1 is then p(x) e^{r(x)}, and
     the velocity is the one of that law: any sampler, with noise or without, may follow. With other
     noise X_1 remembers X_0, whose law is fixed, and what is reached is another law; see
@@ -66,8 +68,11 @@ def adjoint_matching(
         key: one JAX key, which names the Brownian path.
         args: passed on to both models, such as a prompt or a label.
         scale: what the reward is multiplied with: the law aimed at is p(x) e^{scale r(x)}.
-        diffusion: g, as in `with_noise`. Default: ``fj.memoryless(schedule, ts[1])``. A step whose
-            g is zero adds nothing to the loss.
+        diffusion: g, as in `with_noise`. Default: ``fj.memoryless(schedule, ts[1])``.
+        step: a step whose noise is Gaussian and acts element by element: `euler_maruyama`, the
+            default, or `exponential_euler`; or one that draws its own noise from a velocity, without
+            diffusion: `ancestral`, which is memoryless, or `stochastic_ddim`. A step that draws no
+            noise, such as the last of `ancestral`, adds nothing to the loss.
 
     Returns:
         ``(loss, reward)``: two scalars, of at least 32 bits the first; the second is r(X_1), which
@@ -114,53 +119,66 @@ def adjoint_matching(
     x0, ts = _check.state(x0), _check.time_grid(ts)
     if ts.shape[0] < 3:
         raise ValueError(f"ts must have at least 2 steps, got {ts.shape[0] - 1}.")
-    if diffusion is None:
-        diffusion = memoryless(base.schedule, _second(ts))
-    new, old = with_noise(v, diffusion), _fixed(with_noise(base, diffusion))
-    check_times(ts, old, euler_maruyama, drawn=True)
+    new, old = (_noisy(one, diffusion, step, ts) for one in (v, base))
+    step = gaussian_step(new, step, "v")
+    check_times(ts, old, step, drawn=True)
+    new, old = Law(new, step, args, x0), fixed(Law(old, step, args, x0))
 
-    path = _fixed(trajectory(_fixed(new), x0, ts, args, key=key))
+    path = fixed(trajectory(fixed(new.sde), x0, ts, args, step=step, key=key))
     starts, x1 = (jax.tree.map(lambda leaf, at=at: leaf[at], path) for at in (slice(-1), -1))
     value, slope = jax.value_and_grad(lambda x1: _check.returned_scalar(reward(x1), "reward"))(x1)
-    start = weighted(wide(x0), (scale, slope)), jax.tree.map(jnp.zeros_like, wide(x0))
-    backward = _along(_pulled_back, start, ts[::-1], _reversed(starts), (old, args, x0), trajectory)
-    targets = _fixed(_reversed(jax.tree.map(lambda leaf: leaf[1:], backward[1])))
+    end = weighted(wide(x0), (scale, slope)), jax.tree.map(jnp.zeros_like, wide(x0))
+    states = _along(_pulled_back, end, ts[::-1], _reversed(starts), old, trajectory)
+    targets = fixed(_reversed(jax.tree.map(lambda leaf: leaf[1:], states[1])))
     zero = jnp.zeros((), widest(x0))
-    return _along(_mismatch, zero, ts, (starts, targets), (new, args, x0), solve), _fixed(value)
+    return _along(_mismatch, zero, ts, (starts, targets), new, solve), fixed(value)
 
 
-def _pulled_back(_: SDE, t1: Scalar, t0: Scalar, state: State, args: Any, x: State) -> State:
-    """The adjoint at the start of a step, and the drift over the step that its end asks for."""
-    (adjoint, _), (base, args, like) = state, args
-    b, pull = jax.vjp(lambda x: checked(base, like).drift(t0, x, args), x)
-    g = base.diffusion(t0, x, args)
-    return plus(adjoint, (t1 - t0, pull(adjoint)[0])), plus(b, (g**2, adjoint))
+def _noisy(v: Velocity, diffusion: Any, step: Any, ts: Array) -> Any:
+    """What the step takes: a velocity, or the SDE of it."""
+    if fact(step, "reads") != "velocity":
+        return with_noise(v, memoryless(v.schedule, _second(ts)) if diffusion is None else diffusion)
+    if diffusion is not None:
+        raise ValueError(f"diffusion must be left out: step {name_of(step)} draws its own noise.")
+    return v
 
 
-def _mismatch(_: SDE, t0: Scalar, t1: Scalar, loss: Array, args: Any, given: State) -> Array:
+def _pulled_back(_: SDE, t1: Scalar, t0: Scalar, state: State, base: Law, x: State) -> State:
+    """The adjoint at the start of a step, and the mean of the step that its end asks for."""
+    adjoint = state[0]
+
+    def mean(x: State) -> tuple[State, State]:
+        law = base(t0, t1, x)
+        return law.mean, law.noise.deviations
+
+    m, pull, s = jax.vjp(mean, wide(narrow(x, base.like)), has_aux=True)
+    target = jax.tree.map(lambda m, s, adjoint: m + s**2 * adjoint, m, s, adjoint)
+    return pull(adjoint)[0], target
+
+
+def _mismatch(_: SDE, t0: Scalar, t1: Scalar, loss: Array, new: Law, given: State) -> Array:
     """The loss and what one step adds to it."""
-    (new, args, like), (x, target) = args, given
-    b, g = checked(new, like).drift(t0, x, args), new.diffusion(t0, x, args)
-    error = weighted(b, (1, b), (-1, target))
-    squares = [
-        jnp.sum(quotient(leaf, jnp.asarray(g, leaf.dtype)) ** 2).astype(loss.dtype)
-        for leaf in jax.tree.leaves(error)
-    ]
-    return plus(loss, ((t1 - t0) / 2, sum(squares)))
+    x, target = given
+    law = new(t0, t1, wide(narrow(x, new.like)))
+    off = jax.tree.map(
+        lambda m, target, s: quotient(m - target.astype(m.dtype), s),
+        *(law.mean, target, law.noise.deviations),
+    )
+    return loss + sum(jnp.sum(leaf**2).astype(loss.dtype) / 2 for leaf in jax.tree.leaves(off))
 
 
-def _along(step: Any, start: State, ts: Array, given: State, args: Any, run: Any) -> State:
-    """`solve` or `trajectory` by a step that is given something in place of the noise."""
+def _along(step: Any, start: State, ts: Array, given: State, law: Law, run: Any) -> State:
+    """`solve` or `trajectory` by a step that is given something in the place of the noise."""
     shapes = jax.tree.map(lambda leaf: leaf.shape[1:], given)
     given = jax.tree.map(lambda leaf: leaf.astype(widest(start)), given)
-    return run(SDE(_unused, _unused, shapes), start, ts, args, step=step, increments=given)
+    return run(SDE(_unused, _unused, shapes), start, ts, law, step=step, increments=given)
 
 
 def _unused(t: Scalar, x: State, args: Any) -> State:
     raise NotImplementedError
 
 
-def _fixed(tree: Any) -> Any:
+def fixed(tree: Any) -> Any:
     """The same without a gradient."""
     return jax.tree.map(
         lambda leaf: jax.lax.stop_gradient(leaf) if is_array(leaf) else leaf, tree

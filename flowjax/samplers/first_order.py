@@ -67,7 +67,7 @@ def ddim(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None 
     return weighted(x, (i.a1, data), (i.s1, noise))
 
 
-@facts(reads="velocity", one_way=True)
+@facts(reads="velocity", one_way=True, gaussian=True)
 def ancestral(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""Ancestral sampling, as DDPM does it: draws from the posterior of the next state.
 
@@ -161,6 +161,7 @@ class _StochasticDDIM(eqx.Module):
     __name__ = "stochastic_ddim"
     reads = "velocity"
     one_way = True
+    gaussian = True
     eta: float
 
     def __call__(
@@ -173,7 +174,7 @@ class _StochasticDDIM(eqx.Module):
         return weighted(x, (i.a1, data), (i.s1 * kept, noise), (i.s1 * fresh, dw))
 
 
-@facts(reads="with_noise")
+@facts(reads="with_noise", gaussian=True)
 def exponential_euler(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""The exponential integrator of order 1 of an SDE with a flow's marginals.
 

@@ -23,6 +23,7 @@ _DIAGONAL = (
 )
 
 
+@facts(gaussian=True)
 def euler_maruyama(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -> State:
     r"""The Euler-Maruyama method for an Ito SDE: strong order 1/2, 1 for additive noise.
 

@@ -29,8 +29,11 @@ class Stepper(NamedTuple):
             schedule and its `data_and_noise`), "with_noise" for an SDE made by `with_noise`. What
             draws noise by a schedule goes forward in time only.
         noisy: whether it takes Brownian increments. None: as the signature of `step` says.
+        gaussian: whether, given x, the next state is linear in dw, and so Gaussian; element by
+            element where the SDE is given no noise. Only such a step has a density; see
+            `path_log_prob`. One that remembers has none.
 
-    A plain step has the last five too, as attributes: ``my_step.calls_end = True``.
+    A plain step has the last six too, as attributes: ``my_step.calls_end = True``.
 
     Example:
         The two-step Adams-Bashforth method, which starts with an Euler step:
@@ -55,9 +58,17 @@ class Stepper(NamedTuple):
     one_way: bool = False
     reads: str = ""
     noisy: bool | None = None
+    gaussian: bool = False
 
 
-_NOT_SAID = {"symmetric": False, "calls_end": False, "one_way": False, "reads": "", "noisy": None}
+_NOT_SAID = {
+    "symmetric": False,
+    "calls_end": False,
+    "one_way": False,
+    "reads": "",
+    "noisy": None,
+    "gaussian": False,
+}
 
 
 def fact(step: Any, name: str) -> Any:

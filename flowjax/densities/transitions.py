@@ -1,0 +1,98 @@
+r"""The law of one step of an SDE: Gaussian given its start, by the step itself.
+
+A step that says `gaussian` is linear in dW, $x_1 = m(x) + G(x)\,dW$: m is the step with dW = 0, and
+G its derivative by dW. So one mechanism serves every such step, and its formula is written once.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from flowjax import _check
+from flowjax._numerics import widest
+from flowjax._types import Scalar, State
+from flowjax.densities.backward import flat, like
+from flowjax.densities.gaussians import Diagonal, Matrix, tolerance, total
+from flowjax.solver.brownian import root_of_step
+from flowjax.solver.sde import SDE, noise_like
+
+
+class Transition(NamedTuple):
+    """The Gaussian law of the state after a step."""
+
+    mean: State
+    noise: Diagonal | Matrix
+
+
+def transition(field: Any, step: Any, t0: Scalar, t1: Scalar, x: State, args: Any) -> Transition:
+    """The law of the state after the step from x."""
+    none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), noise_like(field, x))
+    root, dtype = root_of_step(t0, t1), widest(x)
+
+    def end(dw: State) -> State:
+        return _check.alike(step(field, t0, t1, x, args, dw), x, "step output", exact=False)
+
+    if not (isinstance(field, SDE) and field.noise is not None):
+        mean, g = jax.jvp(end, (none,), (jax.tree.map(jnp.ones_like, none),))
+        return Transition(
+            mean, Diagonal(jax.tree.map(lambda g: jnp.abs(g) * root.astype(g.dtype), g))
+        )
+    mean, product = jax.linearize(end, none)
+    units = jnp.eye(flat(none, dtype).size, dtype=dtype)
+    g = jax.vmap(lambda unit: flat(product(like(unit, none)), dtype), out_axes=1)(units)
+    return Transition(mean, Matrix(g * root.astype(dtype)))
+
+
+def log_prob(law: Transition, x: State) -> Array:
+    """The log density at x, a sum over all elements.
+
+    There is none where the noise leaves out a direction: -inf if an element without noise moved by
+    more than rounding, else NaN.
+    """
+    off = jax.tree.map(jnp.subtract, x, law.mean)
+    silent = law.noise.silent(x)
+    moved = jax.tree.map(
+        lambda silent, off, large: jnp.any(silent & large), silent, off, _large(off, x, law.mean)
+    )
+    return jnp.where(_any(moved), -jnp.inf, law.noise.log_prob(off))
+
+
+def log_ratio(p: Transition, q: Transition, x: State) -> Array:
+    r"""The log of the ratio of two densities at x, of one noise.
+
+    $$\log\frac{p(x)}{q(x)} = \delta \cdot z - \tfrac12\,|\delta|^2, \qquad
+    A \delta = m_p - m_q, \quad A z = x - m_q$$
+
+    A may leave out directions in which the means agree. NaN where they do not, or where the noise
+    of the two differs.
+    """
+    shift = _shift(p, q, x)
+    z, _ = q.noise.divide(jax.tree.map(jnp.subtract, x, q.mean))
+    return total([jnp.sum(d * z - d**2 / 2) for d, z in zip(shift, z, strict=True)], widest(x))
+
+
+def kl(q: Transition, p: Transition, x: State) -> Array:
+    r"""The divergence of two laws of one noise, $KL(q \\| p) = |\\delta|^2 / 2$, as in `log_ratio`."""
+    return total([jnp.sum(d**2) / 2 for d in _shift(p, q, x)], widest(x))
+
+
+def _shift(p: Transition, q: Transition, x: State) -> list[Array]:
+    """The difference of the means in units of the noise; NaN where there is no ratio."""
+    between = jax.tree.map(jnp.subtract, p.mean, q.mean)
+    shift, rest = q.noise.divide(between)
+    exists = p.noise.is_that_of(q.noise) & ~_any(_large(rest, x, q.mean))
+    return [jnp.where(exists, 1.0, jnp.nan).astype(part.dtype) * part for part in shift]
+
+
+def _large(off: State, x: State, mean: State) -> State:
+    """Where a difference of two states is more than rounding."""
+    return jax.tree.map(
+        lambda off, x, mean: jnp.abs(off) > tolerance(off.dtype) * (jnp.abs(x) + jnp.abs(mean)),
+        *(off, x, mean),
+    )
+
+
+def _any(flags: State) -> Array:
+    return jnp.any(jnp.stack([jnp.any(flag) for flag in jax.tree.leaves(flags)]))

@@ -11,18 +11,18 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import narrow, quotient, weighted, wide, widest
+from flowjax._numerics import quotient, weighted, wide, widest
 from flowjax._types import Scalar, State
 from flowjax.densities.along import Law
 from flowjax.densities.door import gaussian_step
 from flowjax.fields.velocity import Velocity, same_schedule
 from flowjax.fields.with_noise import memoryless, with_noise
-from flowjax.solver.compiled import is_array
+from flowjax.rewards.stored import along, as_state, fixed
 from flowjax.solver.door import as_velocity, refuse_coupled
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import fact, name_of
 from flowjax.solver.times import check_times
-from flowjax.solver.views import solve, trajectory
+from flowjax.solver.views import trajectory
 
 
 def adjoint_matching(
@@ -128,16 +128,18 @@ def adjoint_matching(
     starts, x1 = (jax.tree.map(lambda leaf, at=at: leaf[at], path) for at in (slice(-1), -1))
     value, slope = jax.value_and_grad(lambda x1: _check.returned_scalar(reward(x1), "reward"))(x1)
     end = weighted(wide(x0), (scale, slope)), jax.tree.map(jnp.zeros_like, wide(x0))
-    states = _along(_pulled_back, end, ts[::-1], _reversed(starts), old, trajectory)
+    states = along(_pulled_back, end, ts[::-1], _reversed(starts), old, trajectory)
     targets = fixed(_reversed(jax.tree.map(lambda leaf: leaf[1:], states[1])))
     zero = jnp.zeros((), widest(x0))
-    return _along(_mismatch, zero, ts, (starts, targets), new, solve), fixed(value)
+    return along(_mismatch, zero, ts, (starts, targets), new), fixed(value)
 
 
 def _noisy(v: Velocity, diffusion: Any, step: Any, ts: Array) -> Any:
     """What the step takes: a velocity, or the SDE of it."""
     if fact(step, "reads") != "velocity":
-        return with_noise(v, memoryless(v.schedule, _second(ts)) if diffusion is None else diffusion)
+        return with_noise(
+            v, memoryless(v.schedule, _second(ts)) if diffusion is None else diffusion
+        )
     if diffusion is not None:
         raise ValueError(f"diffusion must be left out: step {name_of(step)} draws its own noise.")
     return v
@@ -151,7 +153,7 @@ def _pulled_back(_: SDE, t1: Scalar, t0: Scalar, state: State, base: Law, x: Sta
         law = base(t0, t1, x)
         return law.mean, law.noise.deviations
 
-    m, pull, s = jax.vjp(mean, wide(narrow(x, base.like)), has_aux=True)
+    m, pull, s = jax.vjp(mean, as_state(x, base.like), has_aux=True)
     target = jax.tree.map(lambda m, s, adjoint: m + s**2 * adjoint, m, s, adjoint)
     return pull(adjoint)[0], target
 
@@ -159,30 +161,12 @@ def _pulled_back(_: SDE, t1: Scalar, t0: Scalar, state: State, base: Law, x: Sta
 def _mismatch(_: SDE, t0: Scalar, t1: Scalar, loss: Array, new: Law, given: State) -> Array:
     """The loss and what one step adds to it."""
     x, target = given
-    law = new(t0, t1, wide(narrow(x, new.like)))
+    law = new(t0, t1, as_state(x, new.like))
     off = jax.tree.map(
         lambda m, target, s: quotient(m - target.astype(m.dtype), s),
         *(law.mean, target, law.noise.deviations),
     )
     return loss + sum(jnp.sum(leaf**2).astype(loss.dtype) / 2 for leaf in jax.tree.leaves(off))
-
-
-def _along(step: Any, start: State, ts: Array, given: State, law: Law, run: Any) -> State:
-    """`solve` or `trajectory` by a step that is given something in the place of the noise."""
-    shapes = jax.tree.map(lambda leaf: leaf.shape[1:], given)
-    given = jax.tree.map(lambda leaf: leaf.astype(widest(start)), given)
-    return run(SDE(_unused, _unused, shapes), start, ts, law, step=step, increments=given)
-
-
-def _unused(t: Scalar, x: State, args: Any) -> State:
-    raise NotImplementedError
-
-
-def fixed(tree: Any) -> Any:
-    """The same without a gradient."""
-    return jax.tree.map(
-        lambda leaf: jax.lax.stop_gradient(leaf) if is_array(leaf) else leaf, tree
-    )
 
 
 def _reversed(tree: State) -> State:

@@ -30,53 +30,50 @@ def log_probs_of(path, theta, noise=NOISE):
     return np.sum(-(off**2) / (2 * variance) - np.log(2 * np.pi * variance) / 2, axis=1)
 
 
-def stored(name, theta=(PUSH, PULL)):
-    sde, key = linear(jnp.array(theta)), key_of(name)
-    path = fj.trajectory(sde, jnp.ones(SIZE), GRID, key=key)
-    return path, fj.transition_log_probs(path, sde, GRID)
+def stored():
+    """A path and its log-probabilities, in NumPy."""
+    rng, path = np.random.default_rng(), [np.ones(SIZE)]
+    for h in np.diff(GRID):
+        dw = rng.normal(size=SIZE) * np.sqrt(h)
+        path.append(path[-1] + h * (PUSH - PULL * path[-1]) + NOISE * dw)
+    path = np.stack(path)
+    return path, log_probs_of(path, (PUSH, PULL))
+
+
+def loss(theta, path, before, advantage, base=(0.0, 0.0), kl=0.0, clip=0.2):
+    how = {"clip": clip, "base": linear(base), "kl": kl}
+    return fj.rewards.policy_gradient(linear(theta), path, before, advantage, GRID, **how)
+
+
+value_and_slope = jax.jit(jax.value_and_grad(loss))
+each_slope = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0, 0, None, None)))
 
 
 # --- the formula ----------------------------------------------------------------------------------
 
 
+def in_numpy(theta, path, before, advantage, base, beta, clip):
+    ratios = np.exp(log_probs_of(path, theta) - before)
+    shift = (theta[0] - base[0]) - (theta[1] - base[1]) * path[:-1]
+    kl = np.sum(np.diff(GRID)[:, None] * shift**2 / (2 * NOISE**2))
+    least = np.minimum(ratios * advantage, np.clip(ratios, 1 - clip, 1 + clip) * advantage)
+    return -np.sum(least) + beta * kl, ratios
+
+
 @pytest.mark.parametrize("advantage", [1.3, -0.8])
-def test_the_loss_is_that_of_numpy_on_both_sides_of_the_clip(advantage):
-    path, before = stored("formula")
-    theta, base, clip, beta = np.array([0.9, 0.2]), np.array([0.1, 0.5]), 0.05, 0.3
-    states = np.asarray(path)
-    ratios = np.exp(log_probs_of(states, theta) - log_probs_of(states, (PUSH, PULL)))
-    assert np.min(ratios) < 1 - clip < 1 + clip < np.max(ratios)
-    want = -np.sum(np.minimum(ratios * advantage, np.clip(ratios, 1 - clip, 1 + clip) * advantage))
-    shift = (theta[0] - base[0]) - (theta[1] - base[1]) * states[:-1]
-    want += beta * np.sum(np.diff(GRID)[:, None] * shift**2 / (2 * NOISE**2))
-    got = fj.rewards.policy_gradient(
-        *(linear(theta), path, before, advantage, GRID), clip=clip, base=linear(base), kl=beta
-    )
-    assert float(got) == pytest.approx(want, rel=1e-12)
-
-
-def test_the_gradient_is_that_of_the_ratios_that_are_not_clipped():
-    path, before = stored("gradient")
-    theta, clip, states = np.array([0.9, 0.2]), 0.05, np.asarray(path)
-
-    def ratios(theta):
-        return np.exp(log_probs_of(states, theta) - log_probs_of(states, (PUSH, PULL)))
-
-    counted = ratios(theta) < 1 + clip
-    assert 0 < counted.sum() < N
-    slopes = [
-        (ratios(theta + e) - ratios(theta - e))[counted].sum() / 2e-6 for e in 1e-6 * np.eye(2)
-    ]
-    got = jax.grad(
-        lambda theta: fj.rewards.policy_gradient(linear(theta), path, before, 1.0, GRID, clip=clip)
-    )(jnp.array(theta))
-    np.testing.assert_allclose(got, -np.array(slopes), rtol=1e-7)
-
-
-def test_the_ratio_is_one_to_the_bit_under_the_model_that_made_the_path():
-    path, before = stored("bits")
-    loss = fj.rewards.policy_gradient(linear(jnp.array([PUSH, PULL])), path, before, 1.0, GRID)
-    assert float(loss) == -N
+def test_the_loss_and_its_gradient_are_those_of_numpy_on_both_sides_of_the_clip(advantage):
+    theta, clip = np.array([0.9, 0.2]), 0.05
+    for _ in range(100):
+        path, before = stored()
+        problem = path, before, advantage, np.array([0.1, 0.5]), 0.3
+        want, ratios = in_numpy(theta, *problem, clip)
+        if np.min(ratios) < 1 - clip < 1 + clip < np.max(ratios):
+            break
+    got, slope = value_and_slope(theta, *problem, clip)
+    assert float(got) == pytest.approx(want, rel=1e-10)
+    steps = 1e-6 * np.eye(2)
+    ends = [[in_numpy(theta + sign * e, *problem, clip)[0] for sign in (1, -1)] for e in steps]
+    np.testing.assert_allclose(slope, -np.diff(ends)[:, 0] / 2e-6, rtol=1e-5)
 
 
 def test_two_leaves_by_a_sampler_that_draws_its_own_noise_are_their_elements_side_by_side():
@@ -134,12 +131,9 @@ def paths(count=8000):
     return keys, *one(keys)
 
 
-def each_gradient(states, before, advantages, **how):
-    def loss(theta, path, before, advantage):
-        return fj.rewards.policy_gradient(linear(theta), path, before, advantage, GRID, **how)
-
-    each = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0, 0)))
-    return -np.asarray(each(jnp.array([PUSH, PULL]), states, before, advantages))
+def each_gradient(states, before, advantages, base=(0.0, 0.0), kl=0.0):
+    theta, base = jnp.array([PUSH, PULL]), jnp.array(base)
+    return -np.asarray(each_slope(theta, states, before, advantages, base, kl))
 
 
 def test_the_policy_gradient_has_the_mean_of_the_pathwise_gradient():
@@ -158,20 +152,26 @@ def test_the_policy_gradient_has_the_mean_of_the_pathwise_gradient():
     assert_mean(by_policy - np.asarray(pathwise), 0, "the two on the same paths")
 
 
+def test_in_another_program_under_the_model_that_made_the_path_every_ratio_is_one_to_the_bit():
+    _, states, before = paths()
+    many = jax.jit(jax.vmap(loss, (None, 0, 0, None)))
+    assert np.all(np.asarray(many(jnp.array([PUSH, PULL]), states, before, 1.0)) == -N)
+
+
 def test_with_the_kl_of_the_path_in_the_advantage_it_is_that_of_the_reward_less_the_kl():
-    base, beta = linear(jnp.array([0.1, 0.5])), 1.5
+    away, beta = (0.1, 1.7), 1.5
     _, states, before = paths()
 
     def kl(path):
-        shift = (PUSH - 0.1) - (PULL - 0.5) * path[:-1]
+        shift = (PUSH - away[0]) - (PULL - away[1]) * path[:-1]
         return jnp.sum(np.diff(GRID)[:, None] / (2 * NOISE**2) * shift**2)
 
     rewards = jax.vmap(reward)(states[:, -1])
     less_kl = rewards - beta * jax.vmap(kl)(states)
     for advantages, fits in ((less_kl, True), (rewards, False)):
         advantages = advantages - advantages.mean()
-        each = each_gradient(states, before, advantages, base=base, kl=beta)
-        errors = (each.mean(0) - exact_gradient((PUSH, PULL), beta)) / each.std(0)
+        each = each_gradient(states, before, advantages, away, beta)
+        errors = (each.mean(0) - exact_gradient((PUSH, PULL), beta, away)) / each.std(0)
         assert (np.max(np.abs(errors)) * np.sqrt(len(each)) < STANDARD_ERRORS) == fits
 
 

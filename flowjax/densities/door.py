@@ -1,14 +1,19 @@
-"""What the path densities refuse: a step that is not Gaussian, a path that fits no grid, no noise."""
+"""What the path densities refuse: steps that are not Gaussian, paths that do not fit, no noise."""
 
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 
 from flowjax import _check
+from flowjax._numerics import wide
 from flowjax._types import State
+from flowjax.densities.transitions import Transition, same_noise, transition
 from flowjax.solver.door import as_precise, check_pair, described
 from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import euler_maruyama
@@ -49,17 +54,96 @@ def gaussian_step(sde: Any, step: Any, name: str = "sde") -> Any:
     return step
 
 
-def path_and_times(path: Any, ts: Any, sdes: dict[str, Any], step: Any) -> tuple[State, Array]:
+def path_and_times(path: Any, ts: Any, sdes: list[Any], step: Any) -> tuple[State, Array]:
     """A path and its times as arrays, refused where they do not fit each other or the SDEs."""
     path, ts = _check.state(path, "path"), _check.time_grid(ts)
     for name, leaf in _check.leaves_with_names(path, "path"):
-        if leaf.ndim == 0 or leaf.shape[0] != ts.shape[0]:
+        if leaf.shape[:1] != ts.shape:
             raise ValueError(
-                f"{name} must have the state at each of the {ts.shape[0]} times of ts on its first "
+                f"{name} must have the states at the {ts.shape[0]} times of ts along its first "
                 f"axis, got shape {leaf.shape}."
             )
-    if not isinstance(ts, Tracer) and not np.all(np.diff(np.asarray(ts)) > 0):
-        raise ValueError(f"ts must increase from step to step, got {ts}.")
-    for sde in sdes.values():
+    if not isinstance(ts, Tracer) and np.any(np.diff(np.asarray(ts)) <= 0):
+        raise ValueError(f"ts must increase in each step of the path, got {np.asarray(ts)}.")
+    for sde in sdes:
         check_times(ts, sde, step, drawn=True)
-    return path, as_precise(ts, jax.tree.map(lambda leaf: leaf[0], path))
+    return path, as_precise(ts, path)
+
+
+def refuse_no_noise(path: State, sde: Any, ts: Array, args: Any, step: Any) -> None:
+    """Refuses steps whose noise leaves out a direction, where that is known."""
+
+    def lacks(laws: list[Transition]) -> Array:
+        return laws[0].noise.lacks()
+
+    k = _first(lacks, path, [sde], ts, args, step)
+    if k is not None:
+        raise ValueError(
+            f"path has no density where the noise of the SDE is zero, or leaves out a direction, "
+            f"as in step {k}, from t = {ts[k]} to {ts[k + 1]}. Leave out a last step without "
+            f"noise, by path[:-1] and ts[:-1]."
+        )
+
+
+def refuse_other_noise(path: State, sdes: list[Any], ts: Array, args: Any, step: Any) -> None:
+    """Refuses SDEs of different noise, where that is known."""
+    k = _first(lambda laws: ~same_noise(*laws), path, sdes, ts, args, step)
+    if k is not None:
+        raise ValueError(
+            f"sde_p and sde_q must have the same noise, which they have not in step {k}, from t = "
+            f"{ts[k]} to {ts[k + 1]}: the more steps, the less their paths have in common. For "
+            f"the steps as they are, the difference of two path_log_prob is the log ratio."
+        )
+
+
+def _first(
+    wrong: Callable[[list[Transition]], Array],
+    path: State,
+    sdes: list[Any],
+    ts: Array,
+    args: Any,
+    step: Any,
+) -> int | None:
+    """The first step with something wrong about its noise, None if there is none or it is traced.
+
+    The noise of a step does not depend on the drift, so no model is called.
+    """
+    quiet = [_without_drift(sde) for sde in sdes]
+
+    def wrong_in(t0: Array, t1: Array, x: State) -> Array:
+        return wrong([transition(sde, step, t0, t1, x, args) for sde in quiet])
+
+    def all_steps() -> Array:
+        starts = jax.tree.map(lambda leaf: leaf[:-1], wide(path))
+        return jax.vmap(wrong_in)(ts[:-1], ts[1:], starts)
+
+    try:
+        found = _check.concrete(all_steps)
+    # What cannot be computed here and now, such as a sum over a named axis, is not looked at.
+    except Exception:
+        return None
+    return None if found is None or not np.any(found) else int(np.argmax(found))
+
+
+def _without_drift(sde: Any) -> Any:
+    """The same noise, with a drift or a model that is zero."""
+    is_sde = isinstance(sde, SDE)
+    part = sde.drift if is_sde else sde
+    if hasattr(type(part), "with_model"):
+        part = part.with_model(_Nothing(part.model))
+    else:
+        part = _Nothing(part)
+    return SDE(part, sde.diffusion, sde.noise) if is_sde else part
+
+
+class _Nothing(eqx.Module):
+    """A model that says zero, under the schedule of another."""
+
+    model: Any
+
+    def __call__(self, t: Any, x: State, args: Any) -> State:
+        return jax.tree.map(jnp.zeros_like, x)
+
+    @property
+    def schedule(self) -> Any:
+        return self.model.schedule

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax._numerics import widest
+from flowjax._numerics import quotient, widest
 from flowjax._types import State
 from flowjax.densities.backward import flat, like
 
@@ -18,13 +18,18 @@ class Diagonal(NamedTuple):
     deviations: State
 
     def log_prob(self, off: State) -> Array:
-        r"""The log density at the mean and `off`: $-|z|^2/2 - \\sum_i \\log s_i - d/2 \\log 2\\pi$."""
+        r"""The log density at the mean and `off`, a sum over the elements.
+
+        $$-\tfrac12 |z|^2 - \sum_i \log s_i - \tfrac d2 \log 2\pi, \qquad z = \mathrm{off} / s$$
+
+        NaN where an element has no noise.
+        """
         parts = jax.tree.map(_log_prob_of_leaf, off, self.deviations)
         return total(jax.tree.leaves(parts), widest(off))
 
     def divide(self, off: State) -> tuple[list[Array], State]:
-        """Z = off / s, zero where there is no noise, and what of `off` the noise does not reach."""
-        z = jax.tree.map(_quotient, off, self.deviations)
+        """`off` / s, zero where there is no noise; and what of `off` the noise does not reach."""
+        z = jax.tree.map(quotient, off, self.deviations)
         rest = jax.tree.map(lambda off, s: jnp.where(s == 0, off, 0), off, self.deviations)
         return jax.tree.leaves(z), rest
 
@@ -34,16 +39,14 @@ class Diagonal(NamedTuple):
 
     def lacks(self) -> Array:
         """Whether the noise leaves out a direction, so that there is no density."""
-        return jnp.any(jnp.stack([jnp.any(s == 0) for s in jax.tree.leaves(self.deviations)]))
+        return either(jax.tree.map(lambda s: s == 0, self.deviations))
 
-    def is_that_of(self, other: Any) -> Array:
+    def is_that_of(self, other: "Diagonal") -> Array:
         """Whether both have the same covariance, to rounding."""
-        if not isinstance(other, Diagonal):
-            return jnp.asarray(False)
-        pairs = zip(
-            jax.tree.leaves(self.deviations), jax.tree.leaves(other.deviations), strict=True
+        unlike = jax.tree.map(
+            lambda a, b: _far(a, b, jnp.maximum(a, b)), self.deviations, other.deviations
         )
-        return jnp.all(jnp.stack([_near(a, b, jnp.maximum(a, b)) for a, b in pairs]))
+        return ~either(unlike)
 
 
 class Matrix(NamedTuple):
@@ -53,7 +56,16 @@ class Matrix(NamedTuple):
     """(elements, noises)."""
 
     def log_prob(self, off: State) -> Array:
-        r"""The log density, as of `Diagonal`, with $A A^\\top = R^\\top R$ and $z = R^{-\\top}$ off."""
+        r"""The log density, as of `Diagonal`, with $A A^\top = R^\top R$ and $R^\top z$ = off.
+
+        NaN where A has not the rank of its rows.
+        """
+        if self.rows.shape[1] < self.rows.shape[0]:
+            raise ValueError(
+                f"sde must have noise in every direction of the state, got {self.rows.shape[1]} "
+                f"motions for {self.rows.shape[0]} elements: its paths have no density. (Those of "
+                f"two such SDEs may have a ratio: path_log_ratio.)"
+            )
         triangle = _triangle(self.rows)
         triangle = jnp.where(_singular(triangle), jnp.nan, triangle)
         z = jax.scipy.linalg.solve_triangular(triangle, flat(off, self.rows.dtype), trans=1)
@@ -69,26 +81,20 @@ class Matrix(NamedTuple):
 
     def silent(self, x: State) -> State:
         """Which elements have no noise at all."""
-        return jax.tree.map(
-            lambda leaf: leaf == 0, like(jnp.max(jnp.abs(self.rows), axis=1, initial=0.0), x)
-        )
+        largest = jnp.max(jnp.abs(self.rows), axis=1, initial=0.0)
+        return jax.tree.map(lambda leaf: leaf == 0, like(largest, x))
 
     def lacks(self) -> Array:
-        """Whether the noise leaves out a direction, so that there is no density."""
-        return _singular(_triangle(self.rows)) if self.full else jnp.asarray(True)
-
-    @property
-    def full(self) -> bool:
-        """Whether there is noise enough for all elements."""
-        return self.rows.shape[1] >= self.rows.shape[0]
-
-    def is_that_of(self, other: Any) -> Array:
-        """Whether both have the same covariance, to rounding."""
-        if not isinstance(other, Matrix):
+        """Whether noise enough for all elements leaves out a direction all the same."""
+        if self.rows.shape[1] < self.rows.shape[0]:
             return jnp.asarray(False)
+        return _singular(_triangle(self.rows))
+
+    def is_that_of(self, other: "Matrix") -> Array:
+        """Whether both have the same covariance, to rounding."""
         with jax.default_matmul_precision("highest"):
             a, b = self.rows @ self.rows.T, other.rows @ other.rows.T
-        return _near(a, b, jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b))))
+        return ~_far(a, b, jnp.maximum(jnp.max(jnp.abs(a)), jnp.max(jnp.abs(b))))
 
 
 def total(parts: list[Array], dtype: Any) -> Array:
@@ -96,18 +102,18 @@ def total(parts: list[Array], dtype: Any) -> Array:
     return jnp.sum(jnp.stack([part.astype(dtype) for part in parts]))
 
 
+def either(flags: State) -> Array:
+    """Whether any element of any leaf is true."""
+    return jnp.any(jnp.stack([jnp.any(flag) for flag in jax.tree.leaves(flags)]))
+
+
 def tolerance(dtype: Any) -> float:
     """What is rounding, as a part of the numbers at hand."""
     return math.sqrt(jnp.finfo(dtype).eps)
 
 
-def _near(a: Array, b: Array, size: Array) -> Array:
-    return jnp.all(jnp.abs(a - b) <= tolerance(a.dtype) * size)
-
-
-def _quotient(off: Array, deviation: Array) -> Array:
-    exists = deviation != 0
-    return jnp.where(exists, off / jnp.where(exists, deviation, 1), 0)
+def _far(a: Array, b: Array, size: Array) -> Array:
+    return jnp.any(jnp.abs(a - b) > tolerance(a.dtype) * size)
 
 
 def _log_prob_of_leaf(off: Array, deviation: Array) -> Array:
@@ -125,5 +131,4 @@ def _triangle(rows: Array) -> Array:
 def _singular(triangle: Array) -> Array:
     pivots = jnp.abs(jnp.diag(triangle))
     rounding = 4 * pivots.size * jnp.finfo(pivots.dtype).eps
-    # Negated, because NaN is in no order and is no lack of noise.
     return jnp.any(pivots <= rounding * jnp.max(jnp.abs(triangle)))

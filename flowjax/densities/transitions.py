@@ -14,7 +14,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Scalar, State
 from flowjax.densities.backward import flat, like
-from flowjax.densities.gaussians import Diagonal, Matrix, tolerance, total
+from flowjax.densities.gaussians import Diagonal, Matrix, either, tolerance, total
 from flowjax.solver.brownian import root_of_step
 from flowjax.solver.sde import SDE, noise_like
 
@@ -28,21 +28,29 @@ class Transition(NamedTuple):
 
 def transition(field: Any, step: Any, t0: Scalar, t1: Scalar, x: State, args: Any) -> Transition:
     """The law of the state after the step from x."""
-    none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), noise_like(field, x))
+    none, ones = _numbers(noise_like(field, x))
     root, dtype = root_of_step(t0, t1), widest(x)
 
     def end(dw: State) -> State:
         return _check.alike(step(field, t0, t1, x, args, dw), x, "step output", exact=False)
 
     if not (isinstance(field, SDE) and field.noise is not None):
-        mean, g = jax.jvp(end, (none,), (jax.tree.map(jnp.ones_like, none),))
-        return Transition(
-            mean, Diagonal(jax.tree.map(lambda g: jnp.abs(g) * root.astype(g.dtype), g))
-        )
+        mean, g = jax.jvp(end, (none,), (ones,))
+        deviations = jax.tree.map(lambda g: jnp.abs(g) * root.astype(g.dtype), g)
+        return Transition(mean, Diagonal(deviations))
     mean, product = jax.linearize(end, none)
     units = jnp.eye(flat(none, dtype).size, dtype=dtype)
     g = jax.vmap(lambda unit: flat(product(like(unit, none)), dtype), out_axes=1)(units)
     return Transition(mean, Matrix(g * root.astype(dtype)))
+
+
+def _numbers(noise: Any) -> tuple[State, State]:
+    """Zeros and ones that the compiler does not know.
+
+    It would leave out products with them in one program and not in another, and round otherwise.
+    """
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), noise)
+    return jax.lax.optimization_barrier((zeros, jax.tree.map(jnp.ones_like, zeros)))
 
 
 def log_prob(law: Transition, x: State) -> Array:
@@ -52,11 +60,8 @@ def log_prob(law: Transition, x: State) -> Array:
     more than rounding, else NaN.
     """
     off = jax.tree.map(jnp.subtract, x, law.mean)
-    silent = law.noise.silent(x)
-    moved = jax.tree.map(
-        lambda silent, off, large: jnp.any(silent & large), silent, off, _large(off, x, law.mean)
-    )
-    return jnp.where(_any(moved), -jnp.inf, law.noise.log_prob(off))
+    moved = jax.tree.map(jnp.logical_and, law.noise.silent(x), _large(off, x, law.mean))
+    return jnp.where(either(moved), -jnp.inf, law.noise.log_prob(off))
 
 
 def log_ratio(p: Transition, q: Transition, x: State) -> Array:
@@ -74,16 +79,26 @@ def log_ratio(p: Transition, q: Transition, x: State) -> Array:
 
 
 def kl(q: Transition, p: Transition, x: State) -> Array:
-    r"""The divergence of two laws of one noise, $KL(q \\| p) = |\\delta|^2 / 2$, as in `log_ratio`."""
+    r"""The divergence of two laws of one noise, $|\delta|^2 / 2$ with the delta of `log_ratio`."""
     return total([jnp.sum(d**2) / 2 for d in _shift(p, q, x)], widest(x))
 
 
 def _shift(p: Transition, q: Transition, x: State) -> list[Array]:
     """The difference of the means in units of the noise; NaN where there is no ratio."""
-    between = jax.tree.map(jnp.subtract, p.mean, q.mean)
-    shift, rest = q.noise.divide(between)
-    exists = p.noise.is_that_of(q.noise) & ~_any(_large(rest, x, q.mean))
+    shift, rest = q.noise.divide(jax.tree.map(jnp.subtract, p.mean, q.mean))
+    exists = same_noise(p, q) & ~either(_large(rest, x, q.mean))
     return [jnp.where(exists, 1.0, jnp.nan).astype(part.dtype) * part for part in shift]
+
+
+def same_noise(p: Transition, q: Transition) -> Array:
+    """Whether the noise of two laws is the same, refused if that of one alone is a matrix."""
+    a: Any = p.noise
+    if type(a) is not type(q.noise):
+        raise ValueError(
+            "sde_p and sde_q must have the same noise, got one that multiplies dW elementwise and "
+            "one that is a matrix."
+        )
+    return a.is_that_of(q.noise)
 
 
 def _large(off: State, x: State, mean: State) -> State:
@@ -92,7 +107,3 @@ def _large(off: State, x: State, mean: State) -> State:
         lambda off, x, mean: jnp.abs(off) > tolerance(off.dtype) * (jnp.abs(x) + jnp.abs(mean)),
         *(off, x, mean),
     )
-
-
-def _any(flags: State) -> Array:
-    return jnp.any(jnp.stack([jnp.any(flag) for flag in jax.tree.leaves(flags)]))

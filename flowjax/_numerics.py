@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from flowjax._types import State
+from flowjax._types import State, StateLike
 
 
 def computing_dtype(dtype: Any) -> Any:
@@ -25,7 +25,7 @@ def wide(x: State) -> State:
     return jax.tree.map(lambda leaf: leaf.astype(computing_dtype(leaf.dtype)), x)
 
 
-def narrow(x: State, like: State) -> State:
+def narrow(x: State, like: StateLike) -> State:
     """The state in the dtypes of another."""
     return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, like)
 

@@ -14,6 +14,7 @@ from flowjax import _check
 from flowjax._numerics import wide
 from flowjax._types import State
 from flowjax.densities.transitions import Transition, same_noise, transition
+from flowjax.solver.compiled import Static, prepared, unpacked
 from flowjax.solver.door import as_precise, check_pair, described
 from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import euler_maruyama
@@ -72,57 +73,86 @@ def path_and_times(path: Any, ts: Any, sdes: list[Any], step: Any) -> tuple[Stat
 
 def refuse_no_noise(path: State, sde: Any, ts: Array, args: Any, step: Any) -> None:
     """Refuses steps whose noise leaves out a direction, where that is known."""
-
-    def lacks(laws: list[Transition]) -> Array:
-        return laws[0].noise.lacks()
-
-    k = _first(lacks, path, [sde], ts, args, step)
-    if k is not None:
+    where = _first(_lacks, path, [sde], ts, args, step)
+    if where is not None:
         raise ValueError(
             f"path has no density where the noise of the SDE is zero, or leaves out a direction, "
-            f"as in step {k}, from t = {ts[k]} to {ts[k + 1]}. Leave out a last step without "
-            f"noise, by path[:-1] and ts[:-1]."
+            f"as in {where}. Leave out a last step without noise, by path[:-1] and ts[:-1]."
         )
 
 
 def refuse_other_noise(path: State, sdes: list[Any], ts: Array, args: Any, step: Any) -> None:
     """Refuses SDEs of different noise, where that is known."""
-    k = _first(lambda laws: ~same_noise(*laws), path, sdes, ts, args, step)
-    if k is not None:
+    where = _first(_differs, path, sdes, ts, args, step)
+    if where is not None:
         raise ValueError(
-            f"sde_p and sde_q must have the same noise, which they have not in step {k}, from t = "
-            f"{ts[k]} to {ts[k + 1]}: the more steps, the less their paths have in common. For "
-            f"the steps as they are, the difference of two path_log_prob is the log ratio."
+            f"sde_p and sde_q must have the same noise, and have not in {where}: the more steps, "
+            f"the less their paths have in common. For the steps as they are, the difference of "
+            f"two path_log_prob is the log ratio."
         )
 
 
+def _lacks(law: Transition) -> Array:
+    return law.noise.lacks()
+
+
+def _differs(p: Transition, q: Transition) -> Array:
+    return ~same_noise(p, q)
+
+
 def _first(
-    wrong: Callable[[list[Transition]], Array],
-    path: State,
-    sdes: list[Any],
-    ts: Array,
-    args: Any,
-    step: Any,
-) -> int | None:
+    wrong: Callable[..., Array], path: State, sdes: list[Any], ts: Array, args: Any, step: Any
+) -> str | None:
     """The first step with something wrong about its noise, None if there is none or it is traced.
 
     The noise of a step does not depend on the drift, so no model is called.
     """
+    starts = jax.tree.map(lambda leaf: leaf[:-1], path)
+    if _any_traced((starts, args)):
+        # Any state does where noise does not depend on it; other noise is traced.
+        x, g = (
+            jax.tree.map(lambda leaf: leaf[0], starts),
+            [s.diffusion for s in sdes if isinstance(s, SDE)],
+        )
+        if _found(lambda: [diffusion(ts[0], x, args) for diffusion in g]) is None:
+            return None
+        starts, args = jax.tree.map(_in_place_of_traced, (starts, args))
     quiet = [_without_drift(sde) for sde in sdes]
+    run, arrays = prepared(_in_each_step, wrong, quiet, ts, starts, args, step)
+    found = None if _any_traced(arrays) else _found(lambda: run(arrays))
+    if found is None or not np.any(np.asarray(found)):
+        return None
+    # By NumPy: under `jit` a part of a JAX array is traced, even where the array is known.
+    k = int(np.argmax(np.asarray(found)))
+    start, end = np.asarray(ts)[k : k + 2]
+    return f"step {k}, from t = {start} to {end}"
 
-    def wrong_in(t0: Array, t1: Array, x: State) -> Array:
-        return wrong([transition(sde, step, t0, t1, x, args) for sde in quiet])
 
-    def all_steps() -> Array:
-        starts = jax.tree.map(lambda leaf: leaf[:-1], wide(path))
-        return jax.vmap(wrong_in)(ts[:-1], ts[1:], starts)
+def _in_each_step(static: Static, arrays: list[Any]) -> Array:
+    """Whether something is wrong in it."""
+    wrong, sdes, ts, starts, args, step = unpacked(static, arrays)
 
+    def in_step(t0: Array, t1: Array, x: State) -> Array:
+        return wrong(*(transition(sde, step, t0, t1, x, args) for sde in sdes))
+
+    return jax.vmap(in_step)(ts[:-1], ts[1:], wide(starts))
+
+
+def _found(compute: Callable[[], Any]) -> Any:
+    """What is computed, None if it is traced."""
     try:
-        found = _check.concrete(all_steps)
+        return _check.concrete(compute)
     # What cannot be computed here and now, such as a sum over a named axis, is not looked at.
     except Exception:
         return None
-    return None if found is None or not np.any(found) else int(np.argmax(found))
+
+
+def _any_traced(tree: Any) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def _in_place_of_traced(leaf: Any) -> Any:
+    return np.ones(leaf.shape, leaf.dtype) if isinstance(leaf, Tracer) else leaf
 
 
 def _without_drift(sde: Any) -> Any:
@@ -130,20 +160,20 @@ def _without_drift(sde: Any) -> Any:
     is_sde = isinstance(sde, SDE)
     part = sde.drift if is_sde else sde
     if hasattr(type(part), "with_model"):
-        part = part.with_model(_Nothing(part.model))
+        part = part.with_model(_Nothing(getattr(part.model, "schedule", None)))
     else:
-        part = _Nothing(part)
+        part = _zero
     return SDE(part, sde.diffusion, sde.noise) if is_sde else part
+
+
+def _zero(t: Any, x: State, args: Any) -> State:
+    return jax.tree.map(jnp.zeros_like, x)
 
 
 class _Nothing(eqx.Module):
     """A model that says zero, under the schedule of another."""
 
-    model: Any
+    schedule: Any
 
     def __call__(self, t: Any, x: State, args: Any) -> State:
-        return jax.tree.map(jnp.zeros_like, x)
-
-    @property
-    def schedule(self) -> Any:
-        return self.model.schedule
+        return _zero(t, x, args)

@@ -33,7 +33,7 @@ class Diagonal(NamedTuple):
         rest = jax.tree.map(lambda off, s: jnp.where(s == 0, off, 0), off, self.deviations)
         return jax.tree.leaves(z), rest
 
-    def silent(self, x: State) -> State:
+    def silent(self, x: State) -> Any:
         """Which elements have no noise at all."""
         return jax.tree.map(lambda s: s == 0, self.deviations)
 
@@ -79,7 +79,7 @@ class Matrix(NamedTuple):
             z = jnp.linalg.pinv(self.rows) @ row
             return [z], like(row - self.rows @ z, off)
 
-    def silent(self, x: State) -> State:
+    def silent(self, x: State) -> Any:
         """Which elements have no noise at all."""
         largest = jnp.max(jnp.abs(self.rows), axis=1, initial=0.0)
         return jax.tree.map(lambda leaf: leaf == 0, like(largest, x))
@@ -102,7 +102,7 @@ def total(parts: list[Array], dtype: Any) -> Array:
     return jnp.sum(jnp.stack([part.astype(dtype) for part in parts]))
 
 
-def either(flags: State) -> Array:
+def either(flags: Any) -> Array:
     """Whether any element of any leaf is true."""
     return jnp.any(jnp.stack([jnp.any(flag) for flag in jax.tree.leaves(flags)]))
 

@@ -101,7 +101,7 @@ def same_noise(p: Transition, q: Transition) -> Array:
     return a.is_that_of(q.noise)
 
 
-def _large(off: State, x: State, mean: State) -> State:
+def _large(off: State, x: State, mean: State) -> Any:
     """Where a difference of two states is more than rounding."""
     return jax.tree.map(
         lambda off, x, mean: jnp.abs(off) > tolerance(off.dtype) * (jnp.abs(x) + jnp.abs(mean)),

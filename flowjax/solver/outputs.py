@@ -11,11 +11,11 @@ from jaxtyping import Array, PyTree
 
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
-from flowjax._types import State
+from flowjax._types import State, StateLike
 from flowjax.solver.sde import SDE
 
 
-def checked(field: Any, like: State) -> Any:
+def checked(field: Any, like: StateLike) -> Any:
     """The field or SDE that refuses an output unlike the state, and in all else is itself.
 
     It is given states in the dtype they are computed in, and shows the field those of `like`.
@@ -26,7 +26,7 @@ def checked(field: Any, like: State) -> Any:
     return _checked(field, like, "field")
 
 
-def _checked(field: Any, like: State, name: str) -> Any:
+def _checked(field: Any, like: StateLike, name: str) -> Any:
     # What is made of a model looks at its own output.
     if hasattr(type(field), "with_model"):
         return field.with_model(_Checked(field.model, like, "model"))

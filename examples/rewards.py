@@ -14,11 +14,11 @@ from jax.tree_util import Partial
 from matplotlib.figure import Figure
 
 import flowjax as fj
-from flowjax import plot
 
 STEPS, BATCH, NUM, ts, vmap = 400, 128, 4000, fj.uniform_grid(20), jax.vmap
 # By r(x) = -(x - 1.5)^2 / 2 each component is multiplied with another Gaussian.
 weights, means, std = jnp.array([0.8, 0.2]), jnp.array([[-1.0], [1.0]]), 0.4
+init, at = fj.Gaussian(jnp.zeros(1), 1.0).sample, jnp.linspace(-2.5, 3, 300)
 base = fj.GaussianMixture(weights, means, std).velocity(fj.CondOT())
 factors, part = jnp.exp(-((means[:, 0] - 1.5) ** 2) / (std**2 + 1) / 2), 1 / (std**2 + 1)
 tilted = fj.GaussianMixture(weights * factors, part * (means + 1.5 * std**2), part**0.5 * std)
@@ -76,11 +76,8 @@ METHODS = {
 def main(out="."):
     key, figure, table = jax.random.key(0), Figure((14, 6), 100, layout="constrained"), {}
     network = fj.models.MLP((1,), width=16, depth=2, key=key)
-    starts, init = (
-        list(jax.random.normal(key, (STEPS, BATCH, 1))),
-        fj.Gaussian(jnp.zeros(1), 1.0).sample,
-    )
-    exact = jnp.sort(vmap(tilted.sample)(jax.random.split(key, NUM)), axis=0)
+    starts = list(jax.random.normal(key, (STEPS, BATCH, 1)))
+    exact = jnp.sort(vmap(tilted.sample)(jax.random.split(key, NUM))[:, 0])
     for i, (name, method) in enumerate(METHODS.items()):
 
         def loss(network, x0, key, method=method):
@@ -93,13 +90,14 @@ def main(out="."):
             state, _ = step(state, x0)
         v = base.with_model(Partial(corrected, fj.training.averaged(state)))
         milliseconds = 1000 * (time.perf_counter() - begun) / STEPS
-        x1 = fj.sample(key, v, init, ts, NUM, step=fj.heun)
-        distance, gain = jnp.abs(jnp.sort(x1, axis=0) - exact).mean(), vmap(reward)(x1).mean()
+        x1 = fj.sample(key, v, init, ts, NUM, step=fj.heun)[:, 0]
+        distance, gain = jnp.abs(jnp.sort(x1) - exact).mean(), vmap(reward)(x1).mean()
         kilobytes = step.memory_analysis().temp_size_in_bytes / 1024
         table[name] = float(distance), float(gain), milliseconds, kilobytes
         print(f"{name:28}" + "".join(f"{number:9.2f}" for number in table[name]))
-        ax, density = figure.add_subplot(2, 4, i + 1), lambda x: jnp.exp(tilted.log_prob(x[None]))
-        plot.histogram(x1[:, 0], density, ax=ax, title=f"{name}: {distance:.2f}")
+        ax = figure.add_subplot(2, 4, i + 1, title=f"{name}: {distance:.2f}", ylim=(0, 1.2))
+        ax.hist(x1, bins=55, range=(-2.5, 3), density=True, color="0.8")
+        ax.plot(at, jnp.exp(vmap(tilted.log_prob)(at[:, None])), "k")
     figure.savefig(f"{out}/rewards.png")
     return table
 

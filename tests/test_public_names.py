@@ -40,6 +40,7 @@ STABLE = [
     "losses.edm_times", "losses.snr", "losses.min_snr", "losses.edm_weight",
     "training.TrainState", "training.init", "training.step", "training.fit", "training.save",
     "training.restore",
+    "rewards.adjoint_matching", "rewards.policy_gradient", "rewards.group_advantages",
     "couplings.independent", "couplings.exact", "couplings.entropic", "couplings.unbalanced",
     "couplings.conditional", "couplings.reflow",
     "data.eight_gaussians", "data.moons", "data.checkerboard", "data.s_curve", "data.spirals",
@@ -50,7 +51,7 @@ NAMED = [
     "flowjax",
     *(
         f"flowjax.{n}"
-        for n in ("couplings", "data", "guidance", "losses", "models", "observers", "training")
+        for n in ("couplings", "data", "guidance", "losses", "models", "observers", "rewards", "training")
     ),
 ]
 # fmt: on

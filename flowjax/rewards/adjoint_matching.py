@@ -70,9 +70,9 @@ def adjoint_matching(
         scale: what the reward is multiplied with: the law aimed at is p(x) e^{scale r(x)}.
         diffusion: g, as in `with_noise`. Default: ``fj.memoryless(schedule, ts[1])``.
         step: a step whose noise is Gaussian and acts element by element: `euler_maruyama`, the
-            default, or `exponential_euler`; or one that draws its own noise from a velocity, without
-            diffusion: `ancestral`, which is memoryless, or `stochastic_ddim`. A step that draws no
-            noise, such as the last of `ancestral`, adds nothing to the loss.
+            default, or `exponential_euler`; or one that draws its own noise from a velocity,
+            without diffusion: `ancestral`, which is memoryless, or `stochastic_ddim`. A step that
+            draws no noise, such as the last of `ancestral`, adds nothing to the loss.
 
     Returns:
         ``(loss, reward)``: two scalars, of at least 32 bits the first; the second is r(X_1), which

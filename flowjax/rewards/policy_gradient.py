@@ -46,8 +46,8 @@ def policy_gradient(
     the path; see `group_advantages`.
 
     The gradient of KL_k is that at the states of the path. How KL changes with the law of those
-    states is not in it: for all of it, as in E[r] - beta KL, whose optimum among paths of memoryless
-    noise is p(x) e^{r / beta}, take the advantage of ``r - beta * total``, with the total of
+    states is not in it: for all of it, as in E[r] - beta KL, whose optimum among paths of
+    memoryless noise is p(x) e^{r / beta}, take the advantage of ``r - beta * total``, with the total of
     `fj.densities.kl` along the path.
 
     Args:
@@ -88,8 +88,8 @@ def policy_gradient(
         ... )
         >>> def loss(drift, *stored):
         ...     return fj.rewards.policy_gradient(process(drift), *stored, ts)
-        >>> rewards = paths[:, -1] > 0  # no gradient: 0.4 is the slope of P(X_1 > 0) in the drift
-        >>> advantages = fj.rewards.group_advantages(1.0 * rewards, scaled=False)
+        >>> rewards = jnp.where(paths[:, -1] > 0, 1.0, 0.0)  # no gradient; P has slope 0.4
+        >>> advantages = fj.rewards.group_advantages(rewards, scaled=False)
         >>> each = jax.vmap(jax.grad(loss), (None, 0, 0, 0))
         >>> print(f"{-each(zero, paths, log_probs, advantages).mean():.1f}")
         0.4

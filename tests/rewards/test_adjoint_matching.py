@@ -462,7 +462,11 @@ def still(t, x, args):
             ValueError,
             "for v, needs the score, which a velocity of coupled pairs",
         ),
-        ({"base": fj.velocity(still, fj.CondOT(), "noise")}, ValueError, "start|t = 0"),
+        (
+            {"base": fj.velocity(still, fj.CondOT(), "noise")},
+            ValueError,
+            "does not determine the velocity",
+        ),
         ({"scale": "large"}, TypeError, "scale must be a real number"),
         ({"ts": fj.uniform_grid(1)}, ValueError, "ts must have at least 2 steps"),
         ({"key": jax.random.split(jax.random.key(0))}, ValueError, "key must be one JAX key"),

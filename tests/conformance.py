@@ -622,6 +622,37 @@ def test_a_step_calls_the_field_at_its_start_and_at_its_end_if_it_says_so(name):
     assert np.all(at_end == getattr(STEPS[name].step, "calls_end", False))
 
 
+CURVED = as_field(lambda t, x, theta: jnp.sin(3 * x))
+CURVED_VELOCITY = fj.velocity(CURVED, fj.CondOT())
+CURVED_FIELDS = {
+    "Ito": fj.SDE(CURVED, as_field(proportional)),
+    "Stratonovich": fj.SDE(CURVED, as_field(proportional)),
+    "velocity with noise": CURVED_VELOCITY,
+    "with_noise": fj.with_noise(CURVED_VELOCITY, lambda t: 1 - t),
+}
+
+
+@every_step
+def test_a_step_says_whether_it_is_gaussian(name):
+    """Given the state, linear in dw and element by element: the sum of two increments adds up."""
+    step, kind, *_ = STEPS[name]
+    says = getattr(step, "gaussian", False)
+    if not KINDS[kind].noisy or isinstance(step, fj.Stepper):
+        assert not says
+        return
+    t0, t1 = jnp.array([0.4, 0.5])
+    args = (of_each_kind(THETA), NOWHERE)
+
+    def end(dw):
+        return step(CURVED_FIELDS[kind], t0, t1, jnp.asarray(X0), args, dw)
+
+    dw, other = jnp.array([0.3, -0.2, 0.5]), jnp.array([-0.1, 0.4, 0.2])
+    left = end(dw + other) - end(dw) - end(other) + end(0 * dw)
+    by_noise = jax.jacobian(end)(dw)
+    across = by_noise - jnp.diag(jnp.diag(by_noise))
+    assert says == bool(jnp.all(jnp.abs(left) < 1e-12) & jnp.all(jnp.abs(across) < 1e-12))
+
+
 @every_step
 def test_noise_is_asked_for_or_refused(name):
     dw = np.ones((N, len(X0)))

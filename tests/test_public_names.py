@@ -34,6 +34,8 @@ STABLE = [
     "linear_field", "linear_flow", "ornstein_uhlenbeck", "langevin", "Gaussian", "GaussianMixture",
     "gaussian_bridge",
     "sample", "log_likelihood", "euler_log_likelihood", "Exact", "Hutchinson",
+    "path_log_prob", "path_log_ratio", "transition_log_probs",
+    "densities.kl", "densities.log_prob", "densities.log_ratio",
     "guidance.classifier_free", "models.MLP", "data.digits",
     "losses.flow_matching", "losses.interpolate", "losses.mean_flow", "losses.flow_map",
     "losses.interpolant", "losses.uniform", "losses.stratified", "losses.logit_normal",
@@ -51,7 +53,10 @@ NAMED = [
     "flowjax",
     *(
         f"flowjax.{n}"
-        for n in ("couplings", "data", "guidance", "losses", "models", "observers", "rewards", "training")
+        for n in (
+            "couplings", "data", "densities", "guidance", "losses", "models", "observers",
+            "rewards", "training",
+        )
     ),
 ]
 # fmt: on

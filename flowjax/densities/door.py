@@ -64,7 +64,7 @@ def path_and_times(path: Any, ts: Any, sdes: list[Any], step: Any) -> tuple[Stat
                 f"{name} must have the states at the {ts.shape[0]} times of ts along its first "
                 f"axis, got shape {leaf.shape}."
             )
-    if not isinstance(ts, Tracer) and np.any(np.diff(np.asarray(ts)) <= 0):
+    if not isinstance(ts, Tracer) and not np.all(np.diff(np.asarray(ts, float)) > 0):
         raise ValueError(f"ts must increase in each step of the path, got {np.asarray(ts)}.")
     for sde in sdes:
         check_times(ts, sde, step, drawn=True)
@@ -157,13 +157,12 @@ def _in_place_of_traced(leaf: Any) -> Any:
 
 def _without_drift(sde: Any) -> Any:
     """The same noise, with a drift or a model that is zero."""
-    is_sde = isinstance(sde, SDE)
-    part = sde.drift if is_sde else sde
+    part: Any = sde.drift if isinstance(sde, SDE) else sde
     if hasattr(type(part), "with_model"):
         part = part.with_model(_Nothing(getattr(part.model, "schedule", None)))
     else:
         part = _zero
-    return SDE(part, sde.diffusion, sde.noise) if is_sde else part
+    return SDE(part, sde.diffusion, sde.noise) if isinstance(sde, SDE) else part
 
 
 def _zero(t: Any, x: State, args: Any) -> State:

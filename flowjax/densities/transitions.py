@@ -12,7 +12,7 @@ from jax import Array
 
 from flowjax import _check
 from flowjax._numerics import widest
-from flowjax._types import Scalar, State
+from flowjax._types import State
 from flowjax.densities.backward import flat, like
 from flowjax.densities.gaussians import Diagonal, Matrix, either, tolerance, total
 from flowjax.solver.brownian import root_of_step
@@ -26,7 +26,7 @@ class Transition(NamedTuple):
     noise: Diagonal | Matrix
 
 
-def transition(field: Any, step: Any, t0: Scalar, t1: Scalar, x: State, args: Any) -> Transition:
+def transition(field: Any, step: Any, t0: Array, t1: Array, x: State, args: Any) -> Transition:
     """The law of the state after the step from x."""
     none, ones = _numbers(noise_like(field, x))
     root, dtype = root_of_step(t0, t1), widest(x)
@@ -92,13 +92,14 @@ def _shift(p: Transition, q: Transition, x: State) -> list[Array]:
 
 def same_noise(p: Transition, q: Transition) -> Array:
     """Whether the noise of two laws is the same, refused if that of one alone is a matrix."""
-    a: Any = p.noise
-    if type(a) is not type(q.noise):
+    of_p: Any = p.noise
+    of_q: Any = q.noise
+    if type(of_p) is not type(of_q):
         raise ValueError(
             "sde_p and sde_q must have the same noise, got one that multiplies dW elementwise and "
             "one that is a matrix."
         )
-    return a.is_that_of(q.noise)
+    return of_p.is_that_of(of_q)
 
 
 def _large(off: State, x: State, mean: State) -> Any:

@@ -15,6 +15,8 @@ from flowjax._numerics import quotient, weighted, wide, widest
 from flowjax._types import Scalar, State
 from flowjax.densities.along import Law
 from flowjax.densities.door import gaussian_step
+from flowjax.densities.gaussians import Diagonal
+from flowjax.densities.transitions import Transition
 from flowjax.fields.velocity import Velocity, same_schedule
 from flowjax.fields.with_noise import memoryless, with_noise
 from flowjax.rewards.stored import along, as_state, fixed
@@ -150,8 +152,7 @@ def _pulled_back(_: SDE, t1: Scalar, t0: Scalar, state: State, base: Law, x: Sta
     adjoint = state[0]
 
     def mean(x: State) -> tuple[State, State]:
-        law = base(t0, t1, x)
-        return law.mean, law.noise.deviations
+        return _mean_and_deviation(base(t0, t1, x))
 
     m, pull, s = jax.vjp(mean, as_state(x, base.like), has_aux=True)
     target = jax.tree.map(lambda m, s, adjoint: m + s**2 * adjoint, m, s, adjoint)
@@ -161,12 +162,18 @@ def _pulled_back(_: SDE, t1: Scalar, t0: Scalar, state: State, base: Law, x: Sta
 def _mismatch(_: SDE, t0: Scalar, t1: Scalar, loss: Array, new: Law, given: State) -> Array:
     """The loss and what one step adds to it."""
     x, target = given
-    law = new(t0, t1, as_state(x, new.like))
+    m, s = _mean_and_deviation(new(t0, t1, as_state(x, new.like)))
     off = jax.tree.map(
         lambda m, target, s: quotient(m - target.astype(m.dtype), s),
-        *(law.mean, target, law.noise.deviations),
+        *(m, target, s),
     )
     return loss + sum(jnp.sum(leaf**2).astype(loss.dtype) / 2 for leaf in jax.tree.leaves(off))
+
+
+def _mean_and_deviation(law: Transition) -> tuple[State, State]:
+    # Element by element, as the noise of a velocity is.
+    assert isinstance(law.noise, Diagonal)
+    return law.mean, law.noise.deviations
 
 
 def _reversed(tree: State) -> State:

@@ -47,8 +47,8 @@ def policy_gradient(
 
     The gradient of KL_k is that at the states of the path. How KL changes with the law of those
     states is not in it: for all of it, as in E[r] - beta KL, whose optimum among paths of
-    memoryless noise is p(x) e^{r / beta}, take the advantage of ``r - beta * total``, with the total of
-    `fj.densities.kl` along the path.
+    memoryless noise is p(x) e^{r / beta}, take the advantage of `r - beta * total`, with the
+    total of `fj.densities.kl` along the path.
 
     Args:
         sde: what is trained: an SDE, such as `fj.with_noise` makes, or, with a step that draws its
@@ -110,7 +110,7 @@ def policy_gradient(
         raise ValueError(
             f"base must be given, what kl = {kl} is the weight of the divergence from."
         )
-    path, ts = path_and_times(path, ts, {"sde": sde}, step)
+    path, ts = path_and_times(path, ts, [sde], step)
     n, dtype = ts.shape[0] - 1, widest(path)
     log_probs, advantage = (
         _check.real(log_probs, "log_probs"),

@@ -226,7 +226,7 @@ def bad(**changes):
         ({"kl": -1.0, "base": linear((0, 0))}, ValueError, "kl must be at least 0"),
         ({"kl": 1.0}, ValueError, "base must be given"),
         ({"log_probs": np.zeros(N + 1)}, ValueError, "log_probs must have one number for each"),
-        ({"path": np.zeros((N, SIZE))}, ValueError, "path must have the state at each of the 7"),
+        ({"path": np.zeros((N, SIZE))}, ValueError, "path must have the states at the 7 times"),
         ({"advantage": np.zeros(N)}, ValueError, "advantage must be one number"),
         ({"sde": lambda t, x, args: x}, TypeError, "sde must be an SDE"),
         ({"base": lambda t, x, args: x}, TypeError, "base must be an SDE"),

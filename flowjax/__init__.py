@@ -9,6 +9,7 @@ from flowjax import (
     losses,
     models,
     observers,
+    rewards,
     training,
 )
 from flowjax._numerics import plus
@@ -117,6 +118,7 @@ __all__ = [
     "precondition",
     "refine",
     "reversible_heun",
+    "rewards",
     "rk4",
     "sample",
     "sample_pairs",

@@ -43,6 +43,7 @@ STABLE = [
     "losses.edm_times", "losses.snr", "losses.min_snr", "losses.edm_weight",
     "training.TrainState", "training.init", "training.step", "training.fit", "training.save",
     "training.restore",
+    "rewards.adjoint_matching", "rewards.policy_gradient", "rewards.group_advantages",
     "couplings.independent", "couplings.exact", "couplings.entropic", "couplings.unbalanced",
     "couplings.conditional", "couplings.reflow",
     "estimators.Estimate", "estimators.expectation", "estimators.path_expectation",
@@ -57,7 +58,7 @@ NAMED = [
         f"flowjax.{n}"
         for n in (
             "couplings", "data", "densities", "estimators", "guidance", "losses", "models",
-            "observers", "training",
+            "observers", "rewards", "training",
         )
     ),
 ]

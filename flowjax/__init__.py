@@ -1,6 +1,6 @@
 """Fixed-step ODE and SDE solves in JAX, gradients through them, and generative models on top."""
 
-from flowjax import couplings, data, losses, models, observers, training
+from flowjax import couplings, data, inverse, losses, models, observers, training
 from flowjax._numerics import plus
 from flowjax.densities.euler import euler_log_likelihood
 from flowjax.densities.likelihood import Exact, Hutchinson, log_likelihood

@@ -26,4 +26,4 @@ class Case(NamedTuple):
     measure: Callable[[Settings, Say], list[Result]]
 
 
-ROWS = ("forward", "noise", "gradient", "compile", "scale", "quality", "training", "learning")
+ROWS = ("forward", "noise", "gradient", "compile", "scale", "quality", "training", "learning", "posterior")

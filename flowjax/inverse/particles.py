@@ -4,8 +4,10 @@ Particles that move together are the state of one solve, and what resampling dra
 element of its noise: all of it is a function of the key.
 """
 
+import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -138,7 +140,7 @@ def rebalanced(chain: Chain, cloud: Cloud, t0: Scalar, t1: Scalar, dw: Array) ->
         taken(cloud.x, ancestors),
         jnp.where(few, 0, log_weights),
         cloud.log_potential[ancestors],
-        cloud.log_evidence + jnp.where(few, total - jnp.log(num).astype(total.dtype), 0),
+        cloud.log_evidence + jnp.where(few, total - math.log(num), 0),
     )
     return cloud, ancestors
 
@@ -166,26 +168,34 @@ def systematic(uniform: Array, log_weights: Array) -> Array:
 
 def finished(cloud: Cloud, key: Any, resampled: bool, who: str) -> Particles:
     """The particles at the end, NaN and with a warning where their weights have all vanished."""
-    log_weights, num = cloud.log_weights, cloud.log_weights.shape[0]
-    total = logsumexp(log_weights)
-    evidence = cloud.log_evidence + total - jnp.log(num).astype(total.dtype)
-    weights, x = log_weights - total, cloud.x
-    if resampled:
-        uniform = 1 - jax.random.uniform(key, dtype=total.dtype)
-        x = taken(x, systematic(uniform, log_weights))
-        weights = jnp.full_like(weights, -jnp.log(num))
-    alive = jnp.isfinite(total)
+    if not isinstance(resampled, bool):
+        raise TypeError(f"resampled must be True or False, got {resampled!r}.")
+    particles, alive = _ended(cloud, key, resampled)
     if not isinstance(alive, Tracer) and not alive:
         warnings.warn(
-            f"{who}: the weights of all particles have vanished or are not numbers, so that what "
-            f"it returns is NaN. Is the log-likelihood finite where the prior's samples are?",
+            f"{who}: the weights of all particles have vanished, or some are not numbers, so that "
+            f"what it returns is NaN. Is the log-likelihood finite where the prior's samples are?",
             RuntimeWarning,
             stacklevel=3,
         )
-    return jax.tree.map(
-        lambda leaf: jnp.where(alive, leaf, jnp.nan).astype(leaf.dtype),
-        Particles(x, weights, evidence),
+    return particles
+
+
+@partial(jax.jit, static_argnames="resampled")
+def _ended(cloud: Cloud, key: Any, resampled: bool) -> tuple[Particles, Array]:
+    """The particles, and whether their weights are numbers."""
+    log_weights, num = cloud.log_weights, cloud.log_weights.shape[0]
+    total = logsumexp(log_weights)
+    evidence = cloud.log_evidence + total - math.log(num)
+    weights, x = log_weights - total, cloud.x
+    if resampled:
+        uniform = 1 - jax.random.uniform(key, dtype=total.dtype)
+        x, weights = taken(x, systematic(uniform, log_weights)), jnp.full_like(weights, -math.log(num))
+    alive = jnp.isfinite(evidence)
+    particles = jax.tree.map(
+        lambda leaf: jnp.where(alive, leaf, jnp.nan), Particles(x, weights, evidence)
     )
+    return particles, alive
 
 
 def taken(x: State, ancestors: Array) -> State:

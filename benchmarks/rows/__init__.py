@@ -26,4 +26,14 @@ class Case(NamedTuple):
     measure: Callable[[Settings, Say], list[Result]]
 
 
-ROWS = ("forward", "noise", "gradient", "compile", "scale", "quality", "training", "learning", "posterior")
+ROWS = (
+    "forward",
+    "noise",
+    "gradient",
+    "compile",
+    "scale",
+    "quality",
+    "training",
+    "learning",
+    "posterior",
+)

@@ -139,8 +139,8 @@ def drawn(
     given: Any = (observed, Linear(matrix), 1.0)
     velocities = {
         "DPS": fj.inverse.dps(v, *given),
-        "PiGDM": fj.inverse.pigdm(v, *given),
-        "PiGDM, the data's own spread": fj.inverse.pigdm(v, *given, data_std=_DATA_STD),
+        "PiGDM, c = 1": fj.inverse.pigdm(v, *given),
+        "PiGDM, c = 11": fj.inverse.pigdm(v, *given, data_std=_DATA_STD),
         "MMPS": fj.inverse.mmps(v, *given),
     }
     init, later = v.schedule.prior(prior.shape[1:]).sample, fj.uniform_grid(steps, 1e-3)
@@ -149,9 +149,7 @@ def drawn(
         for who, posterior in velocities.items()
     }
     observation, ts = fj.inverse.Observation(*given), fj.uniform_grid(steps)
-    particles = fj.inverse.twisted_smc(
-        key, v, observation, init, ts, samples, data_std=_DATA_STD
-    )
+    particles = fj.inverse.twisted_smc(key, v, observation, init, ts, samples, data_std=_DATA_STD)
     return {**sets, "twisted SMC": particles.samples}
 
 

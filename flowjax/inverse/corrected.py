@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import narrow, quotient, root, weighted, widest
+from flowjax._numerics import quotient, root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.predictions import score_denominator
 from flowjax.fields.velocity import Velocity
@@ -106,7 +106,7 @@ def corrected(
         Neklyudov, "Feynman-Kac correctors in diffusion: annealing, guidance, and product of
         experts", 2025, arXiv 2503.02819, proposition 3.1.
     """
-    v, particles = check_particles(v, particles, "corrected")
+    v, particles = check_particles(v, particles, resampled, "corrected")
     scale = _check.number(scale, "scale")
     _check.require(np.isfinite, scale, message="scale must be finite")
     if null is None:
@@ -124,14 +124,14 @@ def _corrected(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: An
     time = jnp.asarray(t0, widest(cloud.x))
     conditions = chain.rule.both(args)
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, conditions))
-    data, noise, apart, product = look(narrow(cloud.x, chain.like))
+    data, noise, apart, product = look(chain.seen(cloud.x))
     w = chain.rule.scale.astype(i.a0.dtype)
     # With the data held over the step, as the step holds them; and the last one by its start.
     held = (quotient(i.a1, i.s1) ** 2 - (i.a0 / i.s0) ** 2) / 2 * apart
     rate = -score_denominator(i.start) / i.s0**3 * product
     log_gain = jnp.where(i.s1 > 0, held, rate * jnp.asarray(t1 - t0, rate.dtype))
     cloud = cloud._replace(log_weights=cloud.log_weights + w * (w - 1) * log_gain)
-    cloud, ancestors = rebalanced(chain, cloud, t0, t1, dw[1])
+    cloud, ancestors = rebalanced(cloud, chain.threshold, t0, t1, dw[1])
     data, noise = taken((data, noise), ancestors)
     spread = i.s1 * root((1 - i.decay) * (1 + i.decay))
     fresh = spread * per_root(t0, t1, spread.dtype)

@@ -141,7 +141,9 @@ def _deviations(sigma: Any, observed: State) -> State:
     """The standard deviations of the noise, one for each element of the observation."""
     if _check.is_leaf(sigma) and np.ndim(sigma) == 0:
         sigma = _check.number(sigma, "sigma")
-        sigma = jax.tree.map(lambda y: jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape), observed)
+        sigma = jax.tree.map(
+            lambda y: jnp.broadcast_to(jnp.asarray(sigma, y.dtype), y.shape), observed
+        )
     else:
         sigma = _check.alike(sigma, observed, "sigma", exact=False, of="observed")
     for name, leaf in _check.leaves_with_names(sigma, "sigma"):

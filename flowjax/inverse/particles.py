@@ -39,7 +39,9 @@ class Particles(NamedTuple):
     Example:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
-        >>> found = fj.inverse.Particles(jnp.array([0.0, 4.0]), jnp.log(jnp.array([0.75, 0.25])), 0.0)
+        >>> found = fj.inverse.Particles(
+        ...     jnp.array([0.0, 4.0]), jnp.log(jnp.array([0.75, 0.25])), 0.0
+        ... )
         >>> float(jnp.sum(jnp.exp(found.log_weights) * found.samples))
         1.0
     """
@@ -86,9 +88,15 @@ class Chain(eqx.Module):
         """Not called: a chain has no drift of its own."""
         raise NotImplementedError
 
+    def seen(self, x: State) -> State:
+        """The particles in the dtypes in which the model sees them."""
+        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, self.like)
 
-def check_particles(v: Any, particles: Any, who: str) -> tuple[Velocity, int]:
+
+def check_particles(v: Any, particles: Any, resampled: Any, who: str) -> tuple[Velocity, int]:
     """The velocity and the number of particles, refused unless they can be moved by noise."""
+    if not isinstance(resampled, bool):
+        raise TypeError(f"resampled must be True or False, got {resampled!r}.")
     if as_velocity(v, who).coupled:
         refuse_coupled(who)
     count = _check.positive_int(particles, "particles")
@@ -127,15 +135,18 @@ def moved(
     return solve(sde, cloud, ts, args, step=step, key=path_key), last_key
 
 
-def rebalanced(chain: Chain, cloud: Cloud, t0: Scalar, t1: Scalar, dw: Array) -> tuple[Cloud, Any]:
+def rebalanced(
+    cloud: Cloud, threshold: Array, t0: Scalar, t1: Scalar, dw: Array
+) -> tuple[Cloud, Array]:
     """The cloud, resampled where too few particles count, and their ancestors."""
     log_weights, num = cloud.log_weights, cloud.log_weights.shape[0]
     total = logsumexp(log_weights)
     effective = 1 / jnp.sum(jnp.exp(2 * (log_weights - total)))
     # Not where the weights are NaN or have all vanished, which stay what they are.
-    few = effective < chain.threshold * num
+    few = effective < threshold * num
     uniform = ndtr(dw * per_root(t0, t1, dw.dtype))
-    ancestors = jnp.where(few, systematic(uniform, log_weights), jnp.arange(num))
+    ancestors = systematic(uniform, log_weights)
+    ancestors = jnp.where(few, ancestors, jnp.arange(num, dtype=ancestors.dtype))
     cloud = Cloud(
         taken(cloud.x, ancestors),
         jnp.where(few, 0, log_weights),
@@ -168,8 +179,6 @@ def systematic(uniform: Array, log_weights: Array) -> Array:
 
 def finished(cloud: Cloud, key: Any, resampled: bool, who: str) -> Particles:
     """The particles at the end, NaN and with a warning where their weights have all vanished."""
-    if not isinstance(resampled, bool):
-        raise TypeError(f"resampled must be True or False, got {resampled!r}.")
     particles, alive = _ended(cloud, key, resampled)
     if not isinstance(alive, Tracer) and not alive:
         warnings.warn(
@@ -190,7 +199,10 @@ def _ended(cloud: Cloud, key: Any, resampled: bool) -> tuple[Particles, Array]:
     weights, x = log_weights - total, cloud.x
     if resampled:
         uniform = 1 - jax.random.uniform(key, dtype=total.dtype)
-        x, weights = taken(x, systematic(uniform, log_weights)), jnp.full_like(weights, -math.log(num))
+        x, weights = (
+            taken(x, systematic(uniform, log_weights)),
+            jnp.full_like(weights, -math.log(num)),
+        )
     alive = jnp.isfinite(evidence)
     particles = jax.tree.map(
         lambda leaf: jnp.where(alive, leaf, jnp.nan), Particles(x, weights, evidence)

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._check import positive_int
-from flowjax._numerics import narrow, quotient, root, weighted, widest
+from flowjax._numerics import root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.velocity import Velocity
 from flowjax.inverse.observation import Observation, dot, linearised
@@ -49,15 +49,15 @@ def twisted_smc(
     Particles take the steps of `ancestral`, $p(x_{k+1} \mid x_k) = N(m, v^2)$, moved towards what
     the likelihood asks for, and their weights make up for it:
 
-    $$q(x_{k+1} \mid x_k) = N\big(m(D + \tfrac{\sigma^2}{\alpha} g),\, v^2\big), \qquad
+    $$q(x_{k+1} \mid x_k) = N\big(m + v^2\,\nabla\psi_k(x_k),\, v^2\big), \qquad
     w \mathrel{{+}{=}} \log\frac{p(x_{k+1} \mid x_k)}{q(x_{k+1} \mid x_k)}
-    + \psi_{k+1}(x_{k+1}) - \psi_k(x_k), \qquad g = \nabla \psi_k(x_k)$$
+    + \psi_{k+1}(x_{k+1}) - \psi_k(x_k)$$
 
     psi is a guess at log p(y | x_k) and is taken back at the end, where it is log p(y | x_n): a bad
     guess costs particles, not bias. Of a log-likelihood it is its value at D; of an `Observation`
     it is $-\tfrac12 (y - A(D))^T (r^2 A A^T + \sigma_y^2)^{-1} (y - A(D))$ with r as in `pigdm`.
     Where less than threshold of the particles count, they are resampled (systematically), and once
-    more at the end. A step to sigma = 0 or from alpha = 0 is that of the prior.
+    more at the end. A step to sigma = 0 is that of the prior.
 
     It is exact for the law of the n steps, not for that of the SDE: take steps enough that
     `ancestral` alone samples the prior well. A step is one batched call of the model, with one
@@ -111,7 +111,7 @@ def twisted_smc(
         Wu, Trippe, Naesseth, Blei, Cunningham, "Practical and asymptotically exact conditional
         sampling in diffusion models", 2023, arXiv 2306.17775, Algorithm 1.
     """
-    v, particles = check_particles(v, particles, "twisted_smc")
+    v, particles = check_particles(v, particles, resampled, "twisted_smc")
     form = "of the data alone, x1 -> log p(y | x1)"
     _check.function(log_likelihood, "log_likelihood", form, takes=1)
     rule = _Twist(
@@ -129,18 +129,17 @@ def _twisted(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: Any)
     i = interval(chain.velocity.schedule, t0, t1, cloud.x)
     time = jnp.asarray(t0, widest(cloud.x))
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, args))
-    data, noise, gradient, guess = look(narrow(cloud.x, chain.like))
+    data, noise, gradient, guess = look(chain.seen(cloud.x))
     # Line 9, of the step before; lines 4 and 5.
     weights = cloud.log_weights + guess - cloud.log_potential
     cloud = cloud._replace(log_weights=weights, log_potential=guess)
-    cloud, ancestors = rebalanced(chain, cloud, t0, t1, dw[1])
+    cloud, ancestors = rebalanced(cloud, chain.threshold, t0, t1, dw[1])
     data, noise, gradient = taken((data, noise, gradient), ancestors)
-    # Lines 6 to 8: a shift of the mean by v b g, where v is the standard deviation of the step.
-    spread = root((1 - i.decay) * (1 + i.decay))
-    b = quotient(i.a1 * i.s0**2 * spread, i.a0 * i.s1)
-    drawn = weighted(dw[0], (per_root(t0, t1, i.a0.dtype), dw[0]))
-    shifted = weighted(drawn, (1, drawn), (b, gradient))
-    x = weighted(cloud.x, (i.a1, data), (i.s1 * i.decay, noise), (i.s1 * spread, shifted))
+    # Lines 6 to 8: the noise of the step, N(m, std^2), moved by the gradient.
+    std = i.s1 * root((1 - i.decay) * (1 + i.decay))
+    drawn = weighted(dw[0], (per_root(t0, t1, std.dtype), dw[0]))
+    shifted = weighted(drawn, (1, drawn), (std, gradient))
+    x = weighted(cloud.x, (i.a1, data), (i.s1 * i.decay, noise), (std, shifted))
     ratio = (_squares(drawn) - _squares(shifted)) / 2
     return cloud._replace(x=x, log_weights=cloud.log_weights + ratio)
 

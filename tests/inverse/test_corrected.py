@@ -23,7 +23,7 @@ def velocity():
     return fj.velocity(model, fj.CondOT())
 
 
-def by_recursion(w, n, factor=1.0, weights=True):
+def by_recursion(w, n, factor=1.0):
     """Standard deviation and log of the constant of the weighted scheme, for Gaussians at zero.
 
     A weight exp(k x^2) on N(0, V) leaves N(0, V / (1 - 2 k V)) and the constant 1 / sqrt(1 - 2 k V).
@@ -41,7 +41,7 @@ def by_recursion(w, n, factor=1.0, weights=True):
             gain = ((a1 / s1) ** 2 - (a0 / s0) ** 2) / 2 * apart**2
         else:
             gain = -(a1 - a0) / s0**2 * apart * (noise[0] - noise[1])
-        k = factor * weights * w * (w - 1) * gain
+        k = factor * w * (w - 1) * gain
         log_constant -= np.log(1 - 2 * k * variance) / 2
         variance = variance / (1 - 2 * k * variance)
         decay = a0 * s1 / (s0 * a1)
@@ -57,14 +57,13 @@ def sharpened(w):
 
 
 def test_the_weights_lead_to_the_sharpened_law_as_steps_become_short():
-    """And a factor of two or none leads elsewhere: without weights to 0.25, where 0.378 is sought."""
+    """And without weights, or with half or twice of them, it is another law that they come to."""
     for w in (1.5, 2.0, 3.0):
         errors = [np.subtract(by_recursion(w, n), sharpened(w)) for n in (1000, 2000)]
         np.testing.assert_allclose(errors[0], 2 * errors[1], rtol=0.1)
         assert np.abs(errors[1]).max() < 0.01
-    assert abs(by_recursion(2.0, 4000, weights=False)[0] - 0.25) < 0.002
-    for factor in (0.5, 2.0):
-        assert abs(by_recursion(2.0, 4000, factor)[0] - sharpened(2.0)[0]) > 0.04
+    for factor in (0.0, 0.5, 2.0):
+        assert abs(by_recursion(2.0, 4000, factor)[0] - sharpened(2.0)[0]) > 0.02
 
 
 def estimates(w, n, repeats, **options):
@@ -166,7 +165,11 @@ def call(**change):
         ({"scale": jnp.inf}, ValueError, "scale must be finite"),
         ({"particles": 1}, ValueError, "particles must be at least 2"),
         ({"v": model}, TypeError, "corrected needs a fj.Velocity"),
-        ({"v": fj.velocity(model, fj.CondOT(), coupled=True)}, ValueError, "corrected needs the sc"),
+        (
+            {"v": fj.velocity(model, fj.CondOT(), coupled=True)},
+            ValueError,
+            "corrected needs the sc",
+        ),
         ({"threshold": -1.0}, ValueError, "threshold must be from 0 to 1"),
     ],
 )

@@ -25,4 +25,5 @@ def test_each_particle_has_as_many_children_as_its_weight_says_but_for_one(x64, 
 
 def test_the_sum_of_the_weights_does_not_matter_even_if_it_overflows():
     logs = jnp.log(jnp.array([1.0, 2.0, 5.0]))
-    np.testing.assert_array_equal(systematic(0.5, logs), systematic(0.5, logs + 1000))
+    half = jnp.array(0.5)
+    np.testing.assert_array_equal(systematic(half, logs), systematic(half, logs + 1000))

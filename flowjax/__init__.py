@@ -86,6 +86,7 @@ __all__ = [
     "grid_through",
     "guidance",
     "heun",
+    "inverse",
     "karras_grid",
     "langevin",
     "linear_field",

@@ -42,6 +42,7 @@ STABLE = [
     "training.restore",
     "couplings.independent", "couplings.exact", "couplings.entropic", "couplings.unbalanced",
     "couplings.conditional", "couplings.reflow",
+    "inverse.dps", "inverse.pigdm", "inverse.mmps", "inverse.twisted_smc",
     "data.eight_gaussians", "data.moons", "data.checkerboard", "data.s_curve", "data.spirals",
 ]
 
@@ -50,7 +51,10 @@ NAMED = [
     "flowjax",
     *(
         f"flowjax.{n}"
-        for n in ("couplings", "data", "guidance", "losses", "models", "observers", "training")
+        for n in (
+            *("couplings", "data", "guidance", "inverse", "losses", "models", "observers"),
+            "training",
+        )
     ),
 ]
 # fmt: on

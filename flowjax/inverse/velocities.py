@@ -144,13 +144,13 @@ def mmps(
     *,
     iterations: int = 4,
 ) -> Velocity:
-    r"""A posterior's velocity by moment matching: the data are taken to be N(D, C) with their own C.
+    r"""A posterior's velocity by moment matching: the data are taken to be N(D, C), C their own.
 
     $$g = J^T A^T (A C A^T + \sigma_y^2)^{-1} (y - A(D)), \qquad C = \frac{\sigma^2}{\alpha} J$$
 
-    C is the covariance of the data given x_t, by Tweedie's formula, so that it is exact for Gaussian
-    data. The inverse is applied by conjugate gradients in the space of the observation: each
-    iteration is one more vector-Jacobian product of the model, and no Jacobian is formed. A
+    C is the covariance of the data given x_t, by Tweedie's formula, so that it is exact for
+    Gaussian data. The inverse is applied by conjugate gradients in the space of the observation:
+    each iteration is one more vector-Jacobian product of the model, and no Jacobian is formed. A
     nonlinear operator is linearised at D.
 
     Args:

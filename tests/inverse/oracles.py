@@ -1,14 +1,16 @@
 """Posteriors in closed form, and the methods' formulas with dense matrices: NumPy in float64.
 
-Nothing here is shared with flowjax, but for the schedule, which is CondOT: alpha = t, sigma = 1 - t.
+Nothing here is shared with flowjax. The schedule is CondOT: alpha = t, sigma = 1 - t.
 """
+
+import itertools
 
 import numpy as np
 from scipy import special, stats
 
 
 def mixture_at(mixture, t, x):
-    """E[x_1 | x_t], Cov[x_1 | x_t] and the components' shares, for (weights, means, covariances)."""
+    """E[x_1 | x_t], Cov[x_1 | x_t] and the shares of (weights, means, covariances)."""
     weights, means, covariances = mixture
     logs, expected, spreads = [], [], []
     for w, mean, c in zip(weights, means, covariances, strict=True):
@@ -63,7 +65,7 @@ def exact_gradient(mixture, t, x, a, y, noise, h=1e-5):
 
     def log_likelihood(x):
         logs = []
-        weights, means, covariances = mixture
+        _, means, covariances = mixture
         _, _, shares = mixture_at(mixture, t, x)
         for share, mean, c in zip(shares, means, covariances, strict=True):
             gain = t * c @ np.linalg.inv(t**2 * c + (1 - t) ** 2 * np.eye(len(mean)))
@@ -79,7 +81,7 @@ def exact_gradient(mixture, t, x, a, y, noise, h=1e-5):
 def chain(mean, std, ts):
     """Mean and variance of the ancestral chain of N(mean, std^2) in one dimension, at its end."""
     m, var = 0.0, 1.0
-    for t0, t1 in zip(ts[:-1], ts[1:], strict=True):
+    for t0, t1 in itertools.pairwise(ts):
         v0 = (t0 * std) ** 2 + (1 - t0) ** 2
         decay = t0 * (1 - t1) / ((1 - t0) * t1)
         slope_d, slope_e = t0 * std**2 / v0, (1 - t0) / v0

@@ -1,5 +1,6 @@
-"""Feynman-Kac corrected guidance: the exact moments of its discrete scheme, and the law it is for."""
+"""Corrected guidance: the exact moments of its discrete scheme, and the law that it is for."""
 
+import itertools
 import warnings
 
 import jax
@@ -26,11 +27,11 @@ def velocity():
 def by_recursion(w, n, factor=1.0):
     """Standard deviation and log of the constant of the weighted scheme, for Gaussians at zero.
 
-    A weight exp(k x^2) on N(0, V) leaves N(0, V / (1 - 2 k V)) and the constant 1 / sqrt(1 - 2 k V).
+    A weight exp(k x^2) on N(0, V) leaves N(0, V / q) and the constant 1 / sqrt(q), q = 1 - 2 k V.
     """
     variance, log_constant = 1.0, 0.0
     ts = np.linspace(0, 1, n + 1)
-    for a0, a1 in zip(ts[:-1], ts[1:], strict=True):
+    for a0, a1 in itertools.pairwise(ts):
         s0, s1 = 1 - a0, 1 - a1
         data, noise = (
             np.array([g(c) / (a0**2 * c**2 + s0**2) for c in (WITH, WITHOUT)])

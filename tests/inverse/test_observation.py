@@ -94,7 +94,9 @@ def test_what_is_no_observation_is_refused(unchecked, change, error, words):
 
 def test_an_operator_that_does_not_fit_is_named():
     wrong = fj.inverse.Observation(jnp.zeros(2), lambda x: x, 1.0)
-    with pytest.raises(ValueError, match="the operator's output must have shape .2,. .*observed"):
+    with pytest.raises(
+        ValueError, match=r"the operator's output must have shape \(2,\) .*observed"
+    ):
         wrong(jnp.zeros(3))
     cannot = fj.inverse.Observation(jnp.zeros(2), lambda x: jnp.zeros((2, 5)) @ x, 1.0)
     with pytest.raises(TypeError) as caught:

@@ -19,7 +19,7 @@ import flowjax as fj
 
 NUM, STEPS = 1000, 200
 STD, OBSERVED, NOISE = 0.4, jnp.array(1.6), 0.5
-angles = 2 * jnp.pi * jnp.arange(12) / 12
+angles = 2 * jnp.pi * jnp.arange(12.0) / 12
 means = 4 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
 prior = fj.GaussianMixture(1 + jnp.arange(12.0), means, STD)
 

@@ -59,7 +59,7 @@ def compare(new: Sequence[Result], old: Sequence[Result]) -> list[Change]:
     changes = []
     for before in old:
         # What a short run learns is another thing.
-        if before.row == "learning":
+        if before.row in ("learning", "posterior"):
             continue
         after = ahead.get((before.row, before.case, before.metric))
         tolerance = TOLERANCES[before.metric]

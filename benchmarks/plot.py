@@ -32,7 +32,9 @@ def draw(results: Sequence[Result], title: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     panels = grouped(
-        result for result in results if result.metric not in _LEFT_OUT and result.row != "learning"
+        result
+        for result in results
+        if result.metric not in _LEFT_OUT and result.row not in ("learning", "posterior")
     )
     if not panels:
         return

@@ -48,6 +48,7 @@ STABLE = [
     "couplings.conditional", "couplings.reflow",
     "estimators.Estimate", "estimators.expectation", "estimators.path_expectation",
     "estimators.pathwise_gradient", "estimators.log_density_gradient", "estimators.multilevel",
+    "inverse.dps", "inverse.pigdm", "inverse.mmps", "inverse.twisted_smc",
     "data.eight_gaussians", "data.moons", "data.checkerboard", "data.s_curve", "data.spirals",
 ]
 
@@ -57,7 +58,7 @@ NAMED = [
     *(
         f"flowjax.{n}"
         for n in (
-            "couplings", "data", "densities", "estimators", "guidance", "losses", "models",
+            "couplings", "data", "densities", "estimators", "guidance", "inverse", "losses", "models",
             "observers", "rewards", "training",
         )
     ),

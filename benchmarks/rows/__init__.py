@@ -28,5 +28,5 @@ class Case(NamedTuple):
 
 ROWS = (
     *("forward", "noise", "gradient", "compile", "scale", "quality", "training", "learning"),
-    "guidance",
+    *("guidance", "posterior"),
 )

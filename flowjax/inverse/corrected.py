@@ -104,7 +104,7 @@ def corrected(
     References:
         Skreta, Akhound-Sadegh, Ohanesian, Bondesan, Aspuru-Guzik, Doucet, Brekelmans, Tong,
         Neklyudov, "Feynman-Kac correctors in diffusion: annealing, guidance, and product of
-        experts", 2025, arXiv 2503.02819, proposition 3.1.
+        experts", 2025, arXiv 2503.02819.
     """
     v, particles = check_particles(v, particles, resampled, "corrected")
     scale = _check.number(scale, "scale")

@@ -199,10 +199,8 @@ def _ended(cloud: Cloud, key: Any, resampled: bool) -> tuple[Particles, Array]:
     weights, x = log_weights - total, cloud.x
     if resampled:
         uniform = 1 - jax.random.uniform(key, dtype=total.dtype)
-        x, weights = (
-            taken(x, systematic(uniform, log_weights)),
-            jnp.full_like(weights, -math.log(num)),
-        )
+        x = taken(x, systematic(uniform, log_weights))
+        weights = jnp.full_like(weights, -math.log(num))
     alive = jnp.isfinite(evidence)
     particles = jax.tree.map(
         lambda leaf: jnp.where(alive, leaf, jnp.nan), Particles(x, weights, evidence)

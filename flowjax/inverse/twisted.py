@@ -124,18 +124,18 @@ def twisted_smc(
 
 
 def _twisted(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: Any) -> Cloud:
-    """The particles and their weights after a step; lines of Algorithm 1."""
+    """The particles and their weights after a step, as in Algorithm 1."""
     chain = sde.drift
     i = interval(chain.velocity.schedule, t0, t1, cloud.x)
     time = jnp.asarray(t0, widest(cloud.x))
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, args))
     data, noise, gradient, guess = look(chain.seen(cloud.x))
-    # Line 9, of the step before; lines 4 and 5.
+    # What remains of the weights of the step before, now that the guess here is known.
     weights = cloud.log_weights + guess - cloud.log_potential
     cloud = cloud._replace(log_weights=weights, log_potential=guess)
     cloud, ancestors = rebalanced(cloud, chain.threshold, t0, t1, dw[1])
     data, noise, gradient = taken((data, noise, gradient), ancestors)
-    # Lines 6 to 8: the noise of the step, N(m, std^2), moved by the gradient.
+    # The proposal N(m + std^2 g, std^2): the noise of the step, moved by std g.
     std = i.s1 * root((1 - i.decay) * (1 + i.decay))
     drawn = weighted(dw[0], (per_root(t0, t1, std.dtype), dw[0]))
     shifted = weighted(drawn, (1, drawn), (std, gradient))

@@ -80,7 +80,7 @@ def dps(
 
     References:
         Chung, Kim, Mccann, Klasky, Ye, "Diffusion posterior sampling for general noisy inverse
-        problems", 2022, arXiv 2209.14687, equation 16.
+        problems", 2022, arXiv 2209.14687.
     """
     gradient = _OfData(ScalarFunction(scale, "scale"))
     return _posterior(v, Observation(observed, operator, sigma), gradient, "dps")
@@ -130,7 +130,7 @@ def pigdm(
 
     References:
         Song, Vahdat, Mardani, Kautz, "Pseudoinverse-guided diffusion models for inverse problems",
-        2023, ICLR, equations 7 and 8.
+        ICLR 2023.
     """
     gradient = _OfEvenSpread(positive(data_std, "data_std"), positive_int(iterations, "iterations"))
     return _posterior(v, Observation(observed, operator, sigma), gradient, "pigdm")
@@ -178,7 +178,7 @@ def mmps(
 
     References:
         Rozet, Andry, Lanusse, Louppe, "Learning diffusion priors from observations by expectation
-        maximization", 2024, arXiv 2405.13712, section 4.2 and Algorithm 3.
+        maximization", 2024, arXiv 2405.13712.
     """
     gradient = _OfOwnSpread(positive_int(iterations, "iterations"))
     return _posterior(v, Observation(observed, operator, sigma), gradient, "mmps")

@@ -79,7 +79,7 @@ def estimates(w, n, repeats, **options):
 
 
 def test_constant_and_variance_of_the_scheme_are_unbiased_with_few_particles(x64):
-    """Two comparisons, each with a false-alarm rate of 5.7e-7; a factor of one half is seen by both."""
+    """Two comparisons, each with a false-alarm rate of 5.7e-7; both see a factor of one half."""
     constants, squares = estimates(2.0, 12, 6000)
     for factor, seen in ((1.0, False), (0.5, True)):
         std, log_constant = by_recursion(2.0, 12, factor)

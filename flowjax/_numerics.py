@@ -30,6 +30,13 @@ def narrow(x: State, like: StateLike) -> State:
     return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, like)
 
 
+def dot(x: State, y: State) -> Array:
+    """The inner product of two states, a scalar of the widest dtype."""
+    pairs = zip(jax.tree.leaves(wide(x)), jax.tree.leaves(wide(y)), strict=True)
+    dtype = widest(x)
+    return sum((jnp.sum(a * b).astype(dtype) for a, b in pairs), jnp.zeros((), dtype))
+
+
 def plus(x: State, *terms: tuple[Any, State]) -> State:
     r"""The sum of a state and multiples of others, leaf by leaf.
 

@@ -37,7 +37,7 @@ STABLE = [
     "path_log_prob", "path_log_ratio", "transition_log_probs",
     "densities.kl", "densities.log_prob", "densities.log_ratio",
     "guidance.classifier_free", "guidance.interval", "guidance.autoguidance", "guidance.cfg_zero",
-    "guidance.rescaled", "guidance.by_gradient", "models.MLP", "data.digits",
+    "guidance.rescaled", "guidance.by_gradient", "guidance.corrected", "models.MLP", "data.digits",
     "losses.flow_matching", "losses.interpolate", "losses.mean_flow", "losses.flow_map",
     "losses.interpolant", "losses.uniform", "losses.stratified", "losses.logit_normal",
     "losses.edm_times", "losses.snr", "losses.min_snr", "losses.edm_weight",
@@ -58,8 +58,8 @@ NAMED = [
     *(
         f"flowjax.{n}"
         for n in (
-            "couplings", "data", "densities", "estimators", "guidance", "inverse", "losses", "models",
-            "observers", "rewards", "training",
+            "couplings", "data", "densities", "estimators", "guidance", "inverse", "losses",
+            "models", "observers", "rewards", "training",
         )
     ),
 ]

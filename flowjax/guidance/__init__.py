@@ -2,6 +2,7 @@
 
 from flowjax.guidance.conditions import cfg_zero as cfg_zero
 from flowjax.guidance.conditions import classifier_free as classifier_free
+from flowjax.guidance.corrected import corrected as corrected
 from flowjax.guidance.gradients import by_gradient as by_gradient
 from flowjax.guidance.of_guided import interval as interval
 from flowjax.guidance.of_guided import rescaled as rescaled
@@ -12,6 +13,7 @@ __all__ = [
     "by_gradient",
     "cfg_zero",
     "classifier_free",
+    "corrected",
     "interval",
     "rescaled",
 ]

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax._check import number, require, time
-from flowjax._numerics import quotient, weighted, wide, widest
+from flowjax._numerics import dot, quotient, weighted, wide, widest
 from flowjax._types import Domain, State
 from flowjax.fields.predictions import converted, missing_at, on_leaves
 from flowjax.fields.scalar_function import ScalarFunction
@@ -167,7 +167,7 @@ class _Zero(Guided):
         two = branches(v.model, t, x, args, self.null)
         to_velocity = partial(on_leaves, partial(converted, v.predicts, "velocity"), path, wide(x))
         u0, u1 = (to_velocity(wide(one)) for one in two)
-        s = quotient(_dot(u1, u0, dtype), _dot(u0, u0, dtype))
+        s = quotient(dot(u1, u0), dot(u0, u0))
         u = weighted(u0, ((1 - w) * s, u0), (w, u1))
         still = time(t) < self.zero_until.astype(time(t).dtype)
         u = jax.tree.map(lambda u: jnp.where(still, 0, u), u)
@@ -179,9 +179,3 @@ class _Zero(Guided):
             return guided if v.predicts == "velocity" else jnp.where(end, value, guided)
 
         return on_leaves(back, path, x, u, two[1]), two[1]
-
-
-def _dot(a: State, b: State, dtype: Any) -> Array:
-    """The sum of the products over all elements of a sample."""
-    products = jax.tree.map(lambda a, b: jnp.sum(a.astype(dtype) * b.astype(dtype)), a, b)
-    return jax.tree.reduce(jnp.add, products)

@@ -12,7 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from flowjax import _check
-from flowjax._numerics import narrow, plus, quotient, wide
+from flowjax._numerics import dot, narrow, plus, quotient, wide
 from flowjax._types import State, StateLike
 
 
@@ -113,12 +113,6 @@ def linearised(observation: Observation, data: State) -> Linearised:
         return pull_residual(jax.tree.map(jnp.negative, cotangent))[0]
 
     return Linearised(observation, data, residual, pull)
-
-
-def dot(x: State, y: State) -> Array:
-    """The inner product of two states, a scalar."""
-    pairs = zip(jax.tree.leaves(wide(x)), jax.tree.leaves(wide(y)), strict=True)
-    return sum(jnp.sum(a * b) for a, b in pairs)  # pyright: ignore
 
 
 def conjugate_gradients(matrix: Callable[[State], State], b: State, iterations: int) -> State:

@@ -11,11 +11,12 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._check import positive_int
-from flowjax._numerics import root, weighted, widest
+from flowjax._numerics import dot, root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.velocity import Velocity
-from flowjax.inverse.observation import Observation, dot, linearised
-from flowjax.inverse.particles import (
+from flowjax.inverse.observation import Observation, linearised
+from flowjax.inverse.velocities import positive, unspread
+from flowjax.particles import (
     Cloud,
     Particles,
     check_particles,
@@ -25,7 +26,6 @@ from flowjax.inverse.particles import (
     rebalanced,
     taken,
 )
-from flowjax.inverse.velocities import positive, unspread
 from flowjax.samplers._scheduled import interval
 from flowjax.schedules.point import path_at
 

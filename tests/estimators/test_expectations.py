@@ -284,7 +284,7 @@ def test_a_wrong_mean_of_the_control_is_caught():
         ({"observer": (0.0, abs)}, TypeError, "update of observer must be a function"),
         ({"init": 3.0}, TypeError, "init must be a function"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_input_is_refused(how, error, message):
     what = {"f": square, "field": OU, "init": at_one, "num": 10} | how

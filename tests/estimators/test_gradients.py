@@ -139,7 +139,7 @@ def test_only_the_density_sees_the_jumps_of_f():
         ({"sde": fj.linear_field}, TypeError, "sde must be an SDE"),
         ({"step": fj.milstein}, ValueError, "step"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_input_is_refused(how, error, message):
     what = {"f": jnp.sum, "sde": OU, "num": 10, "args": 1.0} | how

@@ -246,7 +246,7 @@ def test_a_bias_that_is_left_gives_a_warning():
         ({"ts": [1.0, 0.0]}, ValueError, "ts"),
         ({"ts": [0.0]}, ValueError, "ts must be a 1-D floating array of at least 2 times"),
     ],
-    ids=lambda value: str(value) if isinstance(value, dict) else "",
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_input_is_refused(how, error, message):
     what = {"f": square, "sde": OU, "ts": fj.uniform_grid(1), "tolerance": 0.1} | how

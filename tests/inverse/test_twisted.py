@@ -11,7 +11,7 @@ from scipy import integrate, special, stats
 
 import flowjax as fj
 from flowjax.inverse import twisted
-from flowjax.inverse.particles import finished, moved
+from flowjax.particles import finished, moved
 from tests.inverse import oracles
 from tests.solver.random_checks import assert_near, keys_of
 

@@ -11,12 +11,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import quotient, root, weighted, widest
+from flowjax._numerics import dot, quotient, root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.predictions import score_denominator
 from flowjax.fields.velocity import Velocity
-from flowjax.inverse.observation import dot
-from flowjax.inverse.particles import (
+from flowjax.particles import (
     Cloud,
     Particles,
     check_particles,
@@ -91,11 +90,10 @@ def corrected(
         >>> import jax
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
-        >>> from flowjax.inverse.corrected import corrected
         >>> def model(t, x, std):
         ...     return fj.Gaussian(jnp.zeros(()), std).velocity(fj.CondOT())(t, x, None)
         >>> v, init = fj.velocity(model, fj.CondOT()), jax.random.normal
-        >>> found = corrected(
+        >>> found = fj.guidance.corrected(
         ...     jax.random.key(0), v, 2.0, 1.0, init, fj.uniform_grid(200), 4000, args=0.5
         ... )
         >>> bool(abs(found.samples.std() - 0.378) < 0.02)

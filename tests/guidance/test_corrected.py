@@ -10,7 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 import flowjax as fj
-from flowjax.inverse.corrected import corrected
+from flowjax.guidance import corrected
 from tests.solver.random_checks import assert_near, keys_of
 
 WITH, WITHOUT = 0.5, 1.0

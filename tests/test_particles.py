@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.inverse.particles import systematic
+from flowjax.particles import systematic
 
 
 @pytest.mark.parametrize("seed", range(3))

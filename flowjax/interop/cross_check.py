@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowjax import _check
-from flowjax._types import Field
 from flowjax.interop.to_diffrax import to_diffrax
 from flowjax.solver.brownian import brownian_increments, coarsen
 from flowjax.solver.ode_steps import euler, heun, midpoint
@@ -97,7 +96,7 @@ class CrossCheck(NamedTuple):
 
 
 def cross_check(
-    field_or_sde: Field | SDE,
+    field_or_sde: Any,
     x0: Any,
     ts: Any,
     args: Any = None,

@@ -12,7 +12,7 @@ from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper
 
 
-def from_diffrax(solver: diffrax.AbstractSolver) -> Stepper:
+def from_diffrax(solver: Any) -> Stepper:
     r"""A solver of diffrax as a step of `solve`: of an ODE, or of an SDE on the increments here.
 
     Explicit and implicit Runge-Kutta methods (`Tsit5`, `Dopri5`, `Kvaerno5`, ...), and the methods

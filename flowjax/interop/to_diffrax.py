@@ -10,13 +10,13 @@ import lineax
 from jaxtyping import Array
 
 from flowjax import _check
-from flowjax._types import Field, Scalar, State
+from flowjax._types import Scalar, State
 from flowjax.solver.brownian import brownian_increments
 from flowjax.solver.sde import SDE, diffusion_of, noise_like
 
 
 def to_diffrax(
-    field_or_sde: Field | SDE,
+    field_or_sde: Any,
     x0: Any,
     ts: Any,
     args: Any = None,

@@ -36,7 +36,10 @@ OPERATOR = fj.SDE(
 )
 TREE = fj.SDE(
     lambda t, x, args: {"a": -x["b"][:, 0], "b": args * x["b"]},
-    lambda t, x, args: {"a": {"w": 0.1 * x["a"][:, None], "v": None}, "b": {"w": None, "v": x["b"]}},
+    lambda t, x, args: {
+        "a": {"w": 0.1 * x["a"][:, None], "v": None},
+        "b": {"w": None, "v": x["b"]},
+    },
     noise={"w": (1,), "v": ()},
 )
 X_TREE = {"a": X0[:2], "b": np.arange(4.0).reshape(2, 2)}

@@ -1,5 +1,6 @@
 """The same solve by flowjax and by diffrax, on the same increments, side by side."""
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -264,7 +265,7 @@ def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any) -> float |
 
     levels = [eqx.filter_jit(ends)(problem, many, factor) for factor in factors]
     apart = []
-    for fine, coarse in zip(levels[:-1], levels[1:], strict=True):
+    for fine, coarse in itertools.pairwise(levels):
         leaves = zip(jax.tree.leaves(fine), jax.tree.leaves(coarse), strict=True)
         squares = sum(
             np.sum(np.asarray(f - c, np.float64).reshape(len(f), -1) ** 2, 1) for f, c in leaves

@@ -166,6 +166,7 @@ class Operator(eqx.Module):
     sde: SDE
 
     def __call__(self, t: Scalar, x: State, args: Any) -> lineax.AbstractLinearOperator:
+        """The operator at x."""
         g = diffusion_of(self.sde, t, x, args)
         if isinstance(g, lineax.AbstractLinearOperator):
             return g

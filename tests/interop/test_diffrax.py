@@ -148,7 +148,10 @@ def test_the_path_has_the_increments_of_the_key_to_the_last_bit_and_is_straight_
     np.testing.assert_array_equal(got, dw)
     # Against NumPy's interpolation of the sums, over and within steps, from the start too.
     ts64, sums = np.asarray(ts, float), np.concatenate([np.zeros((1, 3)), np.cumsum(dw, 0)])
-    straight = lambda t: np.stack([np.interp(t, ts64, w) for w in sums.T], -1)
+
+    def straight(t):
+        return np.stack([np.interp(t, ts64, w) for w in sums.T], -1)
+
     generator = np.random.default_rng()
     starts, ends = np.sort(generator.uniform(0, 1, (2, 100)), 0).astype(np.float32)
     got = jax.vmap(path.evaluate)(starts, ends)
@@ -194,8 +197,8 @@ def test_a_solver_of_another_kind_than_the_problem_is_refused():
         fj.solve(DIAGONAL, X0, ts, THETA, step=from_diffrax(diffrax.Tsit5()), key=KEY)
     with pytest.raises(ValueError, match="ItoMilstein is a solver for an SDE, got a plain field"):
         fj.solve(field, X0, ts, THETA, step=from_diffrax(diffrax.ItoMilstein()))
+    step = from_diffrax(diffrax.HalfSolver(diffrax.Euler()))
     with pytest.raises(ValueError, match="asks for that of a part of it"):
-        step = from_diffrax(diffrax.HalfSolver(diffrax.Euler()))
         fj.solve(DIAGONAL, X0, ts, THETA, step=step, key=KEY)
     with pytest.raises(TypeError, match=r"solver must be one of diffrax, .* got 'tsit5'"):
         from_diffrax("tsit5")

@@ -77,9 +77,7 @@ class _Increment(diffrax.AbstractBrownianPath):
     t0: ClassVar[Any] = None
     t1: ClassVar[Any] = None
 
-    def evaluate(
-        self, t0: Scalar, t1: Scalar | None = None, left: bool = True, use_levy: bool = False
-    ) -> Any:
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
         if t0 is not self.ends[0] or t1 is not self.ends[1]:
             raise ValueError(
                 "solver must take the noise of a whole step, but asks for that of a part of it."

@@ -10,7 +10,7 @@ import lineax
 from jaxtyping import Array
 
 from flowjax import _check
-from flowjax._types import Scalar, State
+from flowjax._types import State
 from flowjax.solver.brownian import brownian_increments
 from flowjax.solver.sde import SDE, diffusion_of, noise_like
 
@@ -109,30 +109,20 @@ def brownian_path_of(
 class GridPath(diffrax.AbstractBrownianPath):
     """A Brownian path given by its increments over the steps of a grid, straight within a step."""
 
+    t0: Any
+    t1: Any
     ts: Array
     increments: Any
     values: Any
     levy_area: ClassVar[Any] = diffrax.BrownianIncrement
 
     def __init__(self, ts: Array, increments: Any):
-        self.ts, self.increments = ts, increments
+        self.t0, self.t1, self.ts, self.increments = ts[0], ts[-1], ts, increments
         self.values = jax.tree.map(
             lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]), increments
         )
 
-    @property
-    def t0(self) -> Array:
-        """Where the path begins."""
-        return self.ts[0]
-
-    @property
-    def t1(self) -> Array:
-        """Where it ends."""
-        return self.ts[-1]
-
-    def evaluate(
-        self, t0: Scalar, t1: Scalar | None = None, left: bool = True, use_levy: bool = False
-    ) -> Any:
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
         """The increment from t0 to t1, or from the start to t0."""
         if t1 is None:
             return self._between(self.ts[0], t0)
@@ -142,7 +132,7 @@ class GridPath(diffrax.AbstractBrownianPath):
         dt = jax.tree.map(lambda leaf: jnp.asarray(t1 - t0, leaf.dtype), dw)
         return diffrax.BrownianIncrement(dt=dt, W=dw)
 
-    def _between(self, t0: Scalar, t1: Scalar) -> State:
+    def _between(self, t0: Any, t1: Any) -> State:
         ts, last = self.ts, self.ts.shape[0] - 2
         t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
         first = jnp.clip(jnp.searchsorted(ts, t0, side="right") - 1, 0, last)
@@ -165,7 +155,7 @@ class Operator(eqx.Module):
 
     sde: SDE
 
-    def __call__(self, t: Scalar, x: State, args: Any) -> lineax.AbstractLinearOperator:
+    def __call__(self, t: Any, x: Any, args: Any) -> lineax.AbstractLinearOperator:
         """The operator at x."""
         g = diffusion_of(self.sde, t, x, args)
         if isinstance(g, lineax.AbstractLinearOperator):

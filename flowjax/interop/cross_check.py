@@ -1,0 +1,276 @@
+"""The same solve by flowjax and by diffrax, on the same increments, side by side."""
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowjax import _check
+from flowjax.interop.to_diffrax import to_diffrax
+from flowjax.solver.brownian import brownian_increments, coarsen
+from flowjax.solver.ode_steps import euler, heun, midpoint
+from flowjax.solver.reversible import reversible_heun
+from flowjax.solver.sde import SDE, noise_like
+from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.stepper import name_of
+from flowjax.solver.views import solve
+
+_SAME = (
+    (euler, diffrax.Euler),
+    (heun, diffrax.Heun),
+    (midpoint, diffrax.Midpoint),
+    (euler_maruyama, diffrax.Euler),
+    (milstein, diffrax.ItoMilstein),
+    (stochastic_heun, diffrax.Heun),
+    (reversible_heun, diffrax.ReversibleHeun),
+)
+
+# How often a compiled program runs for its time, of which the least counts.
+_RUNS = 5
+
+
+class Cost(NamedTuple):
+    """What a program costs: seconds to compile and to run, and bytes of temporaries (or None)."""
+
+    compile_seconds: float
+    run_seconds: float
+    temporary_bytes: int | None
+
+
+class CrossCheck(NamedTuple):
+    """What `cross_check` found; printed, a table.
+
+    Args:
+        steps: how many.
+        step: the name of the step here.
+        solver: the name of the solver of diffrax.
+        difference: the largest difference of X at ts[-1], over the largest |X|.
+        gradient_difference: the same of the gradient of |X|^2 / 2 at ts[-1], with respect to x0,
+            args and the arrays of the field.
+        order: of convergence, measured here; None where the grid cannot be coarsened three times.
+        solves: of flowjax and diffrax, one solve.
+        gradients: of flowjax and diffrax, the value with its gradient.
+    """
+
+    steps: int
+    step: str
+    solver: str
+    difference: float
+    gradient_difference: float
+    order: float | None
+    solves: tuple[Cost, Cost]
+    gradients: tuple[Cost, Cost]
+
+    def __str__(self) -> str:
+        def row(name: str, costs: tuple[Cost, Cost], of: Callable[[Cost], str]) -> str:
+            return f"{name:<28}{of(costs[0]):>12}{of(costs[1]):>12}"
+
+        def seconds(value: float) -> str:
+            return f"{value:.2f} s" if value >= 0.1 else f"{1e6 * value:.0f} us"
+
+        def size(cost: Cost) -> str:
+            return "unknown" if cost.temporary_bytes is None else f"{cost.temporary_bytes} B"
+
+        lines = [
+            f"{self.steps} steps of {self.step} beside diffrax.{self.solver}",
+            f"{'':<28}{'flowjax':>12}{'diffrax':>12}",
+        ]
+        for name, costs in (("solve", self.solves), ("gradient", self.gradients)):
+            lines += [
+                row(f"{name}: compile", costs, lambda cost: seconds(cost.compile_seconds)),
+                row(f"{name}: run", costs, lambda cost: seconds(cost.run_seconds)),
+                row(f"{name}: temporaries", costs, size),
+            ]
+        order = "not measured" if self.order is None else f"{self.order:.2f}"
+        lines += [
+            f"{'difference, relative':<28}{self.difference:>12.1e}",
+            f"{'difference of the gradient':<28}{self.gradient_difference:>12.1e}",
+            f"{'order':<28}{order:>12}",
+        ]
+        return "\n".join(lines)
+
+
+def cross_check(
+    field_or_sde: Any,
+    x0: Any,
+    ts: Any,
+    args: Any = None,
+    *,
+    step: Any = None,
+    solver: Any = None,
+    key: Any = None,
+    increments: Any = None,
+    paths: int = 64,
+) -> CrossCheck:
+    r"""Solves a problem by flowjax and by diffrax, by one method on the same increments.
+
+    The order is measured on the grid and on every second, fourth and eighth of its times, with the
+    increments of the same paths added up: the slope of
+    $\log E|X^{(2h)} - X^{(h)}|$ over $\log h$.
+
+    Args:
+        field_or_sde: as in `solve`.
+        x0: as in `solve`.
+        ts: as in `solve`, known when it is called.
+        args: as in `solve`.
+        step: as in `solve`.
+        solver: the solver of diffrax. Default: the same method as step, where diffrax has it: for
+            `euler`, `heun`, `midpoint`, `euler_maruyama`, `milstein`, `stochastic_heun` and
+            `reversible_heun`.
+        key: as in `solve`, for an SDE.
+        increments: as in `solve`, in the place of a key.
+        paths: over how many Brownian paths the order of an SDE is measured, if a key is given.
+
+    Returns:
+        A `CrossCheck`.
+
+    Raises:
+        TypeError: solver is not one of diffrax, or paths is no static int.
+        ValueError: diffrax has no such method and solver is not given; or as `to_diffrax`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import flowjax as fj
+        >>> import flowjax.interop
+        >>> sde = fj.ornstein_uhlenbeck(theta=1.0, sigma=1.0)
+        >>> ts, key = fj.uniform_grid(64), jax.random.key(0)
+        >>> found = fj.interop.cross_check(sde, jnp.ones(2), ts, key=key)
+        >>> found.difference < 1e-6 and found.gradient_difference < 1e-6
+        True
+
+    References:
+        Kloeden, Platen (1992), "Numerical Solution of SDEs", section 9.3 (strong order).
+    """
+    x0, ts = _check.state(x0), _check.time_grid(ts)
+    paths = _check.positive_int(paths, "paths")
+    is_sde = isinstance(field_or_sde, SDE)
+    if step is None:
+        step = euler_maruyama if is_sde else euler
+    solver = _same(step) if solver is None else solver
+    if not isinstance(solver, diffrax.AbstractSolver):
+        raise TypeError(f"solver must be one of diffrax, such as diffrax.Heun(), got {solver!r}.")
+    many = None
+    if is_sde and key is not None:
+        like = noise_like(field_or_sde, x0)
+        given = brownian_increments(key, ts, like) if increments is None else increments
+        # What names the other paths is not what names this one.
+        keys = jax.random.split(jax.random.fold_in(key, 1), paths)
+        many = jax.vmap(lambda key: brownian_increments(key, ts, like))(keys)
+        to_diffrax(field_or_sde, x0, ts, args, key=key, increments=increments)
+    else:
+        given = increments
+        to_diffrax(field_or_sde, x0, ts, args, increments=increments)
+        many = jax.tree.map(lambda dw: dw[None], increments)
+
+    def ours(problem: Any, dw: Any, ts: Any = ts) -> Any:
+        field, x0, args = problem
+        return solve(field, x0, ts, args, step=step, increments=dw)
+
+    def theirs(problem: Any, dw: Any) -> Any:
+        field, x0, args = problem
+        kwargs = to_diffrax(field, x0, ts, args, increments=dw)
+        ys = diffrax.diffeqsolve(solver=solver, **kwargs).ys
+        return jax.tree.map(lambda leaf: leaf[0], ys)
+
+    problem = (field_or_sde, x0, jax.tree.map(_as_array, args))
+    values, gradients, solves, slopes = [], [], [], []
+    for run in (ours, theirs):
+        value, cost = _measured(lambda problem, dw, run=run: run(problem, dw), problem, given)
+        values.append(value)
+        solves.append(cost)
+        gradient, cost = _measured(
+            lambda problem, dw, run=run: eqx.filter_grad(_half_square)(problem, run, dw),
+            *(problem, given),
+        )
+        gradients.append(gradient)
+        slopes.append(cost)
+    return CrossCheck(
+        ts.shape[0] - 1,
+        name_of(step),
+        type(solver).__name__,
+        _difference(*values),
+        _difference(*gradients),
+        _order(ours, problem, ts, many),
+        tuple(solves),
+        tuple(slopes),
+    )
+
+
+def _same(step: Any) -> Any:
+    for ours, theirs in _SAME:
+        if step is ours:
+            return theirs()
+    names = ", ".join(dict.fromkeys(name_of(ours) for ours, _ in _SAME))
+    raise ValueError(
+        f"solver must be given for a step that diffrax has not: it has {names}, got "
+        f"{name_of(step)}."
+    )
+
+
+def _as_array(leaf: Any) -> Any:
+    return jnp.asarray(leaf) if isinstance(leaf, float) else leaf
+
+
+def _half_square(problem: Any, run: Callable[..., Any], dw: Any) -> Any:
+    return sum(jnp.sum(leaf**2) / 2 for leaf in jax.tree.leaves(run(problem, dw)))
+
+
+def _measured(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Cost]:
+    """What a function returns, and what its program costs."""
+    arrays, static = eqx.partition(arguments, eqx.is_array)
+
+    def run(arrays: Any) -> Any:
+        return eqx.filter(function(*eqx.combine(arrays, static)), eqx.is_array)
+
+    start = time.perf_counter()
+    compiled = jax.jit(run).lower(arrays).compile()
+    compile_seconds = time.perf_counter() - start
+    result = jax.block_until_ready(compiled(arrays))
+    seconds = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(arrays))
+        seconds.append(time.perf_counter() - start)
+    memory = compiled.memory_analysis()
+    temporary = None if memory is None else int(memory.temp_size_in_bytes)
+    return result, Cost(compile_seconds, min(seconds), temporary)
+
+
+def _difference(a: Any, b: Any) -> float:
+    """The largest difference of two pytrees, over the largest number in the second."""
+    pairs = list(zip(*(map(np.asarray, jax.tree.leaves(tree)) for tree in (a, b)), strict=True))
+    pairs = [pair for pair in pairs if pair[0].size]
+    largest = max((float(np.abs(theirs).max()) for _, theirs in pairs), default=0.0)
+    off = max((float(np.abs(ours - theirs).max()) for ours, theirs in pairs), default=0.0)
+    return off / largest if largest else off
+
+
+def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any) -> float | None:
+    """The measured order, or None."""
+    n, factors = ts.shape[0] - 1, (1, 2, 4, 8)
+    if n % factors[-1]:
+        return None
+
+    def ends(problem: Any, many: Any, factor: int) -> Any:
+        if many is None:
+            return jax.tree.map(lambda leaf: leaf[None], run(problem, None, ts[::factor]))
+        return jax.vmap(lambda dw: run(problem, coarsen(dw, factor), ts[::factor]))(many)
+
+    levels = [eqx.filter_jit(ends)(problem, many, factor) for factor in factors]
+    apart = []
+    for fine, coarse in itertools.pairwise(levels):
+        leaves = zip(jax.tree.leaves(fine), jax.tree.leaves(coarse), strict=True)
+        squares = sum(
+            np.sum(np.asarray(f - c, np.float64).reshape(len(f), -1) ** 2, 1) for f, c in leaves
+        )
+        apart.append(float(np.mean(np.sqrt(squares))))
+    if min(apart) == 0:
+        return None
+    return float(np.polyfit(np.log2(factors[:-1]), np.log2(apart), 1)[0])

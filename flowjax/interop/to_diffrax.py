@@ -1,0 +1,179 @@
+"""A field or SDE, its args, its grid and its Brownian path, as diffrax takes them."""
+
+from typing import Any, ClassVar
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax
+from jaxtyping import Array
+
+from flowjax import _check
+from flowjax._types import State
+from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.sde import SDE, diffusion_of, noise_like
+
+
+def to_diffrax(
+    field_or_sde: Any,
+    x0: Any,
+    ts: Any,
+    args: Any = None,
+    *,
+    key: Any = None,
+    increments: Any = None,
+    first_step: int = 0,
+) -> dict[str, Any]:
+    r"""The same problem for `diffrax.diffeqsolve`: terms, Brownian path, state, args and grid.
+
+    The Brownian path is the one that the key names here: over a step of the grid its increment is,
+    bit for bit, the one that `solve` uses. Within a step it is straight, so that a diffrax solver
+    with steps of its own solves the equation of that smoother path; for the limit of small steps
+    `refine` the increments first.
+
+    Args:
+        field_or_sde: as in `solve`.
+        x0: as in `solve`.
+        ts: as in `solve`.
+        args: as in `solve`.
+        key: as in `solve`, for an SDE.
+        increments: as in `solve`, in the place of a key.
+        first_step: as in `solve`.
+
+    Returns:
+        Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver. For steps of
+        diffrax's own choice replace ``stepsize_controller`` and ``dt0``.
+
+    Raises:
+        TypeError: field_or_sde is neither, or a leaf of x0 is not floating.
+        ValueError: an SDE has neither key nor increments or both, a field has one of them, or
+            increments are unlike the noise.
+
+    Example:
+        >>> import diffrax
+        >>> import jax
+        >>> import flowjax as fj
+        >>> import flowjax.interop
+        >>> sde, ts, key = fj.ornstein_uhlenbeck(1.0, 1.0), fj.uniform_grid(50), jax.random.key(0)
+        >>> problem = fj.interop.to_diffrax(sde, 1.0, ts, key=key)
+        >>> theirs = diffrax.diffeqsolve(solver=diffrax.Euler(), **problem).ys[0]
+        >>> bool(abs(theirs - fj.solve(sde, 1.0, ts, key=key)) < 1e-6)
+        True
+
+    References:
+        Kidger, "On neural differential equations", 2021, arXiv 2202.02435, section 5 (diffrax).
+    """
+    x0, ts = _check.state(x0), _check.time_grid(ts)
+    if not isinstance(field_or_sde, SDE):
+        _check.function(field_or_sde, "field_or_sde", "(t, x, args) -> dx", takes=3)
+        for name, given in (("key", key), ("increments", increments)):
+            if given is not None:
+                raise ValueError(f"{name} must be left out: a field has no noise.")
+        terms = diffrax.ODETerm(field_or_sde)
+    else:
+        path = brownian_path_of(field_or_sde, x0, ts, key, increments, first_step)
+        noise = diffrax.ControlTerm(Operator(field_or_sde), path)
+        terms = diffrax.MultiTerm(diffrax.ODETerm(field_or_sde.drift), noise)
+    return {
+        "terms": terms,
+        "t0": ts[0],
+        "t1": ts[-1],
+        "dt0": None,
+        "y0": x0,
+        "args": args,
+        "stepsize_controller": diffrax.StepTo(ts=ts),
+        "max_steps": max(ts.shape[0] - 1, 4096),
+    }
+
+
+def brownian_path_of(
+    sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first_step: int = 0
+) -> "GridPath":
+    """The Brownian path of a key or of increments, as a path of diffrax."""
+    if (key is None) == (increments is None):
+        raise ValueError("an SDE needs its Brownian path: give key or increments, one of the two.")
+    like = noise_like(sde, x0)
+    if increments is None:
+        increments = brownian_increments(key, ts, like, first_step)
+    n = ts.shape[0] - 1
+    for name, got, want in _check.paired(increments, like, "increments", "the noise's"):
+        if jnp.shape(got) != (n, *want.shape):
+            raise ValueError(
+                f"{name} must have shape {(n, *want.shape)}, that of the noise for each of the "
+                f"{n} steps, got {jnp.shape(got)}."
+            )
+    return GridPath(ts, jax.tree.map(jnp.asarray, increments))
+
+
+class GridPath(diffrax.AbstractBrownianPath):
+    """A Brownian path given by its increments over the steps of a grid, straight within a step."""
+
+    t0: Any
+    t1: Any
+    ts: Array
+    increments: Any
+    values: Any
+    levy_area: ClassVar[Any] = diffrax.BrownianIncrement
+
+    def __init__(self, ts: Array, increments: Any):
+        self.t0, self.t1, self.ts, self.increments = ts[0], ts[-1], ts, increments
+        self.values = jax.tree.map(
+            lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]), increments
+        )
+
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
+        """The increment from t0 to t1, or from the start to t0."""
+        if t1 is None:
+            return self._between(self.ts[0], t0)
+        dw = self._between(t0, t1)
+        if not use_levy:
+            return dw
+        dt = jax.tree.map(lambda leaf: jnp.asarray(t1 - t0, leaf.dtype), dw)
+        return diffrax.BrownianIncrement(dt=dt, W=dw)
+
+    def _between(self, t0: Any, t1: Any) -> State:
+        ts, last = self.ts, self.ts.shape[0] - 2
+        t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
+        first = jnp.clip(jnp.searchsorted(ts, t0, side="right") - 1, 0, last)
+        end = jnp.clip(jnp.searchsorted(ts, t1, side="left") - 1, first, last)
+        before = (t0 - ts[first]) / (ts[first + 1] - ts[first])
+        after = (ts[end + 1] - t1) / (ts[end + 1] - ts[end])
+
+        def on_leaf(dw: Array, w: Array) -> Array:
+            parts = [part.astype(dw.dtype) for part in (before, after)]
+            # A step of the grid has its own increment, to the last bit.
+            within = dw[first] * (1 - parts[0] - parts[1])
+            ends = parts[0] * dw[first] + parts[1] * dw[end]
+            return jnp.where(first == end, within, w[end + 1] - w[first] - ends)
+
+        return jax.tree.map(on_leaf, self.increments, self.values)
+
+
+class Operator(eqx.Module):
+    """The diffusion of an SDE as an operator of lineax, from the noise to the state."""
+
+    sde: SDE
+
+    def __call__(self, t: Any, x: Any, args: Any) -> lineax.AbstractLinearOperator:
+        """The operator at x."""
+        g = diffusion_of(self.sde, t, x, args)
+        if isinstance(g, lineax.AbstractLinearOperator):
+            return g
+        if self.sde.noise is None:
+            return lineax.DiagonalLinearOperator(g)
+        like = noise_like(self.sde, x)
+        leaves, structure = jax.tree.flatten(x)
+        shapes, of_noise = jax.tree.flatten(like)
+        rows = [
+            jax.tree.unflatten(
+                of_noise,
+                [
+                    jnp.zeros((*leaf.shape, *shape.shape), leaf.dtype) if part is None else part
+                    for part, shape in zip(row, shapes, strict=True)
+                ],
+            )
+            for leaf, row in zip(leaves, g.rows, strict=True)
+        ]
+        matrix = jax.tree.unflatten(structure, rows)
+        return lineax.PyTreeLinearOperator(matrix, jax.eval_shape(lambda: x))

@@ -158,7 +158,7 @@ def test_the_adjoint_is_the_slope_of_the_reward_in_what_is_added_to_each_step(st
     if step is fj.ancestral:
         field = base
     x0 = jax.random.normal(keys[0])
-    noise = fj.brownian_increments(keys[1], ts, x0)
+    noise, zero = fj.brownian_increments(keys[1], ts, x0), jnp.zeros(())
 
     def reward(x):
         return jnp.sin(3 * x)
@@ -168,7 +168,9 @@ def test_the_adjoint_is_the_slope_of_the_reward_in_what_is_added_to_each_step(st
         def end(deltas):
             x, variances = x0, []
             for k in range(n):
-                to = [step(field, ts[k], ts[k + 1], x, None, dw) for dw in (noise[k], 0.0, 1.0)]
+                to = [
+                    step(field, ts[k], ts[k + 1], x, None, dw) for dw in (noise[k], zero, zero + 1)
+                ]
                 x = to[0] + deltas[k]
                 variances.append((to[2] - to[1]) ** 2 / n)
             return reward(x), jnp.stack(variances)

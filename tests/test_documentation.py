@@ -60,7 +60,7 @@ STANDARD_PROMOTION = {
         "files.save",
         "files.restore",
     )
-}
+} | {f"flowjax.interop.{name}.{name}" for name in ("to_diffrax", "from_diffrax", "cross_check")}
 
 
 def run_examples(name, text):

@@ -65,6 +65,9 @@ NAMED = [
 ]
 # fmt: on
 
+# Those that are imported by themselves.
+ALONE = ["flowjax.interop", "flowjax.plot"]
+
 
 def module_named(name):
     """A module by the name that a user has for it."""
@@ -73,7 +76,7 @@ def module_named(name):
 
 def public_callables():
     """Every function and class that a user reaches by public names: (name, value)."""
-    for module in (*map(module_named, NAMED), importlib.import_module("flowjax.plot")):
+    for module in (*map(module_named, NAMED), *map(importlib.import_module, ALONE)):
         for name in getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"]):
             value = getattr(module, name)
             if callable(value) and value.__module__.startswith("flowjax"):
@@ -132,6 +135,8 @@ RECORDS = {
     "flowjax.couplings.Pairs",
     "flowjax.data.Digits",
     "flowjax.data.LabelledImages",
+    "flowjax.interop.Cost",
+    "flowjax.interop.CrossCheck",
     "flowjax.estimators.Estimate",
     "flowjax.estimators.Levels",
     "flowjax.estimators.MultilevelEstimate",

@@ -20,7 +20,7 @@ PIP_INSTALL := pip install --quiet --quiet --disable-pip-version-check --editabl
 PYTEST := pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 ##@ Using flowjax
-.PHONY: help demo samplers test
+.PHONY: help demo samplers test test-all
 help: ## List the tasks
 	@awk 'BEGIN { FS = ":.*## " } \
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -32,8 +32,11 @@ demo: $(VENV)/.installed-examples ## See a flow model learn handwritten digits a
 samplers: $(VENV)/.installed-examples ## Compare samplers on the digits, call by call
 	$(VENV)/bin/python examples/digit_samplers.py
 
-test: $(VENV)/.installed-test ## Run every test
+test: $(VENV)/.installed-test ## Run the tests
 	$(RUN) $(PYTEST) $(TESTS)
+
+test-all: $(VENV)/.installed-test ## The same with those that a nightly job runs
+	$(RUN) $(PYTEST) -m "" $(TESTS)
 
 ##@ Measuring flowjax
 .PHONY: bench bench-full bench-check

@@ -86,14 +86,14 @@ class Checkpointed(NamedTuple):
         wrap = _remat if length < n else jax.jit
         take = functools.partial(steps.run, wrap=_remat)
         if every is None or every <= length:
-            segment = wrap(functools.partial(_recorded, take, every=every))
+            segment = wrap(_recording(take, every))
             return scan_in_blocks(segment, carry, xs, length // (every or 1) * (every or 1))
 
         def in_segments(carry: PyTree, xs: Intervals, record: bool) -> tuple[PyTree, PyTree]:
             segment = wrap(functools.partial(take, record=record))
             return scan_in_blocks(segment, carry, xs, length)
 
-        return _recorded(in_segments, carry, xs, every)
+        return _recording(in_segments, every)(carry, xs)
 
 
 class Direct(NamedTuple):
@@ -114,7 +114,7 @@ class Direct(NamedTuple):
         self, steps: Any, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop, of which it needs no more than ``steps.run``; see the module."""
-        return _recorded(functools.partial(steps.run, wrap=_plain), carry, xs, every)
+        return _recording(functools.partial(steps.run, wrap=_plain), every)(carry, xs)
 
 
 class Truncated(NamedTuple):
@@ -181,16 +181,14 @@ def _plain(function: Callable) -> Callable:
     return function
 
 
-def _recorded(
-    take: Callable[..., tuple[PyTree, PyTree]], carry: PyTree, xs: Intervals, every: int | None
-) -> tuple[PyTree, PyTree]:
-    """The states after every `every`-th of the steps that ``take(carry, xs, record)`` takes."""
+def _recording(take: Callable[..., Any], every: int | None) -> Callable[..., Any]:
+    """``take(carry, xs, record)`` that gives the states after every `every`-th of its steps."""
     if every is None or every == 1:
-        return take(carry, xs, record=every == 1)
+        return functools.partial(take, record=every == 1)
 
     def block(carry: PyTree, xs: Intervals) -> tuple[PyTree, PyTree]:
         carry, _ = take(carry, xs, record=False)
         x, _ = carry
         return carry, jax.tree.map(lambda leaf: leaf[None], x)
 
-    return scan_in_blocks(block, carry, xs, every)
+    return functools.partial(scan_in_blocks, block, length=every)

@@ -65,7 +65,7 @@ class Steps(NamedTuple):
     ) -> tuple[PyTree, PyTree]:
         """Takes consecutive steps, each wrapped by `wrap`; the states after each if `record`."""
         if self.path is None:
-            body = self.watched(wrap(functools.partial(self._step, None, record)))
+            body = self.watched(wrap(self.body(intervals, None, record)))
             return jax.lax.scan(body, carry, (intervals, None))
         path = self.path
 
@@ -73,10 +73,22 @@ class Steps(NamedTuple):
             first = intervals.step_index[0]
             drawn = draw(path, first, len(intervals), self.noise, intervals.from_even)
             roots = root_of_step(intervals.t0, intervals.t1)
-            body = self.watched(wrap(functools.partial(self._step, drawn, record)))
+            body = self.watched(wrap(self.body(intervals, drawn, record)))
             return jax.lax.scan(body, carry, (intervals, roots))
 
         return scan_in_blocks(block, carry, intervals, self.block(len(intervals)))
+
+    def body(self, intervals: Intervals, drawn: Drawn | None, record: bool) -> Callable:
+        """The body of the scan over steps, of which those that fill up a block change nothing."""
+        step = functools.partial(self._step, drawn, record)
+        if intervals.taken is None:
+            return step
+
+        def if_taken(carry: PyTree, xs: PyTree) -> tuple[PyTree, PyTree]:
+            carry = where_taken(xs[0], lambda carry: step(carry, xs)[0], carry)
+            return carry, (carry[0] if record else None)
+
+        return if_taken
 
     def watched(self, body: Callable) -> Callable:
         """The body of a scan, which moves the bar where there is one."""
@@ -111,23 +123,17 @@ class Steps(NamedTuple):
         self, drawn: Drawn | None, record: bool, carry: PyTree, xs: PyTree
     ) -> tuple[PyTree, PyTree]:
         """One step of the scan, with its increment: given, or out of what was drawn."""
-        interval, root = xs
-
-        def taken(carry: PyTree) -> PyTree:
-            x, (memory, value) = carry
-            t0, t1, dw = interval.t0, interval.t1, interval.increments
-            if drawn is not None:
-                dw = increment(drawn, interval.step_index, root, self.noise)
-            dw = wide(dw)
-            if self.remembers:
-                x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
-                memory = as_memory(kept, memory)
-            else:
-                x1 = self.step(self.field, t0, t1, x, self.args, dw)
-            x1 = alike(x1, x, "step output", exact=False)
-            if self.update is not None:
-                value = as_value(self.update(value, t0, t1, x, x1, dw), value)
-            return x1, (memory, value)
-
-        carry = where_taken(interval, taken, carry)
-        return carry, (carry[0] if record else None)
+        (x, (memory, value)), (interval, root) = carry, xs
+        t0, t1, dw = interval.t0, interval.t1, interval.increments
+        if drawn is not None:
+            dw = increment(drawn, interval.step_index, root, self.noise)
+        dw = wide(dw)
+        if self.remembers:
+            x1, kept = self.step.step(self.field, t0, t1, x, self.args, dw, memory)
+            memory = as_memory(kept, memory)
+        else:
+            x1 = self.step(self.field, t0, t1, x, self.args, dw)
+        x1 = alike(x1, x, "step output", exact=False)
+        if self.update is not None:
+            value = as_value(self.update(value, t0, t1, x, x1, dw), value)
+        return (x1, (memory, value)), (x1 if record else None)

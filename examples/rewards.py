@@ -74,23 +74,27 @@ METHODS = {
 
 
 def main(out="."):
-    key, figure, table = jax.random.key(0), Figure((14, 6), 100, layout="constrained"), {}
-    network = fj.models.MLP((1,), width=16, depth=2, key=key)
-    starts = list(jax.random.normal(key, (STEPS, BATCH, 1)))
-    exact = jnp.sort(vmap(tilted.sample)(jax.random.split(key, NUM))[:, 0])
+    keys, figure, table = (
+        jax.random.split(jax.random.key(0), 5),
+        Figure((14, 6), 100, layout="constrained"),
+        {},
+    )
+    network = fj.models.MLP((1,), width=16, depth=2, key=keys[0])
+    starts = list(jax.random.normal(keys[1], (STEPS, BATCH, 1)))
+    exact = jnp.sort(vmap(tilted.sample)(jax.random.split(keys[2], NUM))[:, 0])
     for i, (name, method) in enumerate(METHODS.items()):
 
         def loss(network, x0, key, method=method):
             return method(base.with_model(Partial(corrected, network)), x0, key)
 
-        state = fj.training.init(network, loss, key, optimizer=optax.adam(3e-3), ema=0.98)
+        state = fj.training.init(network, loss, keys[3], optimizer=optax.adam(3e-3), ema=0.98)
         step = jax.jit(fj.training.step).lower(state, starts[0]).compile()
         begun = time.perf_counter()
         for x0 in starts:
             state, _ = step(state, x0)
         v = base.with_model(Partial(corrected, fj.training.averaged(state)))
         milliseconds = 1000 * (time.perf_counter() - begun) / STEPS
-        x1 = fj.sample(key, v, init, ts, NUM, step=fj.heun)[:, 0]
+        x1 = fj.sample(keys[4], v, init, ts, NUM, step=fj.heun)[:, 0]
         distance, gain = jnp.abs(jnp.sort(x1) - exact).mean(), vmap(reward)(x1).mean()
         kilobytes = step.memory_analysis().temp_size_in_bytes / 1024
         table[name] = float(distance), float(gain), milliseconds, kilobytes

@@ -183,7 +183,7 @@ def finished(cloud: Cloud, key: Any, resampled: bool, who: str) -> Particles:
     if not isinstance(alive, Tracer) and not alive:
         warnings.warn(
             f"{who}: the weights of all particles have vanished, or some are not numbers, so that "
-            f"what it returns is NaN. Is the log-likelihood finite where the prior's samples are?",
+            f"what it returns is NaN: what weighs them must be finite where the samples are.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -4,6 +4,7 @@ A step that says `gaussian` is linear in dW, $x_1 = m(x) + G(x)\,dW$: m is the s
 G its derivative by dW. So one mechanism serves every such step, and its formula is written once.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -70,12 +71,14 @@ def log_ratio(p: Transition, q: Transition, x: State) -> Array:
     $$\log\frac{p(x)}{q(x)} = \delta \cdot z - \tfrac12\,|\delta|^2, \qquad
     A \delta = m_p - m_q, \quad A z = x - m_q$$
 
-    A may leave out directions in which the means agree. NaN where they do not, or where the noise
-    of the two differs.
+    A may leave out directions in which the means agree. NaN where they do not, where the noise of
+    the two differs, or where x moved otherwise in those directions, as neither law lets it.
     """
     shift = _shift(p, q, x)
-    z, _ = q.noise.divide(jax.tree.map(jnp.subtract, x, q.mean))
-    return total([jnp.sum(d * z - d**2 / 2) for d, z in zip(shift, z, strict=True)], widest(x))
+    z, rest = q.noise.divide(jax.tree.map(jnp.subtract, x, q.mean))
+    possible = ~either(_large(rest, x, q.mean))
+    ratio = total([jnp.sum(d * z - d**2 / 2) for d, z in zip(shift, z, strict=True)], widest(x))
+    return jnp.where(possible, 1.0, jnp.nan).astype(ratio.dtype) * ratio
 
 
 def kl(q: Transition, p: Transition, x: State) -> Array:
@@ -86,7 +89,8 @@ def kl(q: Transition, p: Transition, x: State) -> Array:
 def _shift(p: Transition, q: Transition, x: State) -> list[Array]:
     """The difference of the means in units of the noise; NaN where there is no ratio."""
     shift, rest = q.noise.divide(jax.tree.map(jnp.subtract, p.mean, q.mean))
-    exists = same_noise(p, q) & ~either(_large(rest, x, q.mean))
+    # The means differ by a step's length times what the drifts do: no more than rounding may pass.
+    exists = same_noise(p, q) & ~either(_large(rest, x, q.mean, lambda d: 32 * jnp.finfo(d).eps))
     return [jnp.where(exists, 1.0, jnp.nan).astype(part.dtype) * part for part in shift]
 
 
@@ -102,9 +106,9 @@ def same_noise(p: Transition, q: Transition) -> Array:
     return of_p.is_that_of(of_q)
 
 
-def _large(off: State, x: State, mean: State) -> Any:
-    """Where a difference of two states is more than rounding."""
+def _large(off: State, x: State, mean: State, part: Callable[[Any], Any] = tolerance) -> Any:
+    """Where a difference of two states is more than such a part of them, of rounding by default."""
     return jax.tree.map(
-        lambda off, x, mean: jnp.abs(off) > tolerance(off.dtype) * (jnp.abs(x) + jnp.abs(mean)),
+        lambda off, x, mean: jnp.abs(off) > part(off.dtype) * (jnp.abs(x) + jnp.abs(mean)),
         *(off, x, mean),
     )

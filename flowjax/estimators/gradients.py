@@ -238,8 +238,10 @@ def _estimate(
 ) -> Estimate:
     num = _check.positive_int(num, "num")
     check_num(num, controls=gradient.controls)
-    leaves = [leaf for leaf in jax.tree.leaves(args) if not isinstance(leaf, int)]
-    if not any(hasattr(leaf, "dtype") or isinstance(leaf, float) for leaf in leaves):
+    leaves = [leaf for leaf in jax.tree.leaves(args) if hasattr(leaf, "dtype")]
+    leaves += [jnp.float32(0) for leaf in jax.tree.leaves(args) if isinstance(leaf, float)]
+    kinds = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if not kinds or any(jnp.issubdtype(kind, jnp.complexfloating) for kind in kinds):
         raise TypeError(
             f"args must hold a real floating array, in which the gradient is, got {args!r}."
         )

@@ -119,8 +119,13 @@ def estimated(total: Moments, known: State, count: int) -> tuple[State, State]:
         mean: Array, control: Array, yy: Array, cy: Array, cc: Array, known: Array
     ) -> tuple[Array, Array]:
         q, off = cy.shape[0], known.astype(control.dtype) - control
-        beta, scaled = _solved(cc, cy), _solved(cc, off)
-        residual = jnp.maximum(yy - jnp.sum(beta * cy, axis=0), 0)
+        # A control that is a constant varies by rounding.
+        rounding = 8 * _eps(control) * control.reshape(q)
+        varies = jnp.diagonal(cc).reshape(q) > count * rounding**2
+        beta, scaled = _solved(cc, cy, varies), _solved(cc, off, varies)
+        # What is left is known to the rounding of yy, which is no error of zero.
+        least = 0 if q == 0 else 4 * _eps(yy) * yy
+        residual = jnp.maximum(yy - jnp.sum(beta * cy, axis=0), least)
         square = residual / (count - 1 - q) * (1 / count + jnp.sum(scaled * off, axis=0))
         return mean + jnp.sum(beta * off, axis=0), root(square)
 
@@ -164,16 +169,22 @@ class Averages(eqx.Module):
         return estimated(total, known, self.num // self.each)
 
 
-def _solved(cc: Array, right: Array) -> Array:
-    """`cc^-1 right` for (q, *s) on the right; 0 where the only control does not vary."""
+def _eps(leaf: Array) -> float:
+    return float(jnp.finfo(leaf.dtype).eps)
+
+
+def _solved(cc: Array, right: Array, varies: Array) -> Array:
+    """`cc^-1 right` for (q, *s) on the right; 0 for controls that do not vary."""
     q = cc.shape[0]
     if q == 0:
         return right
     if q == 1:
-        return quotient(right, jnp.broadcast_to(cc[0], right.shape))
+        return quotient(right, jnp.broadcast_to(jnp.where(varies[0], cc[0], 0), right.shape))
     cc = cc.reshape(q, q)  # one system for all elements
-    scale = 1 / jnp.sqrt(jnp.diagonal(cc))
-    factor = cho_factor(scale[:, None] * cc * scale[None])
+    scale = jnp.where(varies, 1 / jnp.sqrt(jnp.where(varies, jnp.diagonal(cc), 1)), 0)
+    factor = cho_factor(
+        scale[:, None] * cc * scale[None] + jnp.diag(jnp.where(varies, 0, scale + 1))
+    )
     columns = scale[:, None] * cho_solve(factor, scale[:, None] * right.reshape(q, -1))
     return columns.reshape(right.shape)
 

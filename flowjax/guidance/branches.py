@@ -51,7 +51,7 @@ def _pairs(args: Any, null: Any) -> list[tuple[Any, Any]] | None:
                 f"no condition."
             )
         named = _check.leaves_with_names(args, "args")
-        return [_pair(n, *one) for n, one in zip(jax.tree.leaves(null), named, strict=True)]
+        return [of_one_dtype(n, *one) for n, one in zip(jax.tree.leaves(null), named, strict=True)]
     absent = jax.tree.structure(null, is_leaf=_is_none)
     try:
         parts = absent.flatten_up_to(args)
@@ -67,7 +67,7 @@ def _pairs(args: Any, null: Any) -> list[tuple[Any, Any]] | None:
     return None
 
 
-def _pair(null: Any, name: str, leaf: Any) -> tuple[Any, Any]:
+def of_one_dtype(null: Any, name: str, leaf: Any) -> tuple[Any, Any]:
     """A leaf of null and of args, as arrays of one dtype where they are numbers."""
     if not (_is_array(null) and _is_array(leaf)) or _same(null, leaf):
         return null, leaf

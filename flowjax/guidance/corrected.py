@@ -15,6 +15,7 @@ from flowjax._numerics import dot, quotient, root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.predictions import score_denominator
 from flowjax.fields.velocity import Velocity
+from flowjax.guidance.branches import of_one_dtype
 from flowjax.particles import (
     Cloud,
     Particles,
@@ -109,7 +110,7 @@ def corrected(
     _check.require(np.isfinite, scale, message="scale must be finite")
     if null is None:
         raise TypeError("null must be the args that stand for no condition, got None.")
-    rule = _Sharpened(jnp.asarray(scale), jax.tree.map(jnp.asarray, null))
+    rule = _Sharpened(jnp.asarray(scale), null)
     rule.both(args)
     cloud, last = moved(key, v, rule, init, ts, particles, args, _corrected, threshold)
     return finished(cloud, last, resampled, "corrected")
@@ -124,10 +125,11 @@ def _corrected(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: An
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, conditions))
     data, noise, apart, product = look(chain.seen(cloud.x))
     w = chain.rule.scale.astype(i.a0.dtype)
-    # With the data held over the step, as the step holds them; and the last one by its start.
-    held = (quotient(i.a1, i.s1) ** 2 - (i.a0 / i.s0) ** 2) / 2 * apart
-    rate = -score_denominator(i.start) / i.s0**3 * product
-    log_gain = jnp.where(i.s1 > 0, held, rate * jnp.asarray(t1 - t0, rate.dtype))
+    # With the data held over the step, as the step holds them; one that ends at little noise by
+    # its start, for there the data do not stand still.
+    held = (quotient(i.a1, i.s1) ** 2 - quotient(i.a0, i.s0) ** 2) / 2 * apart
+    rate = -quotient(score_denominator(i.start), i.s0**3) * product
+    log_gain = jnp.where(4 * i.s1 > i.s0, held, rate * jnp.asarray(t1 - t0, rate.dtype))
     cloud = cloud._replace(log_weights=cloud.log_weights + w * (w - 1) * log_gain)
     cloud, ancestors = rebalanced(cloud, chain.threshold, t0, t1, dw[1])
     data, noise = taken((data, noise), ancestors)
@@ -145,16 +147,13 @@ class _Sharpened(eqx.Module):
 
     def both(self, args: Any) -> Any:
         """The condition and none, on a leading axis of each leaf; refused if they are unlike."""
-
-        def stacked(name: str, condition: Any, none: Array) -> Array:
-            if jnp.shape(condition) != none.shape:
-                raise ValueError(
-                    f"{name} must have the shape {none.shape} of null, got {jnp.shape(condition)}."
-                )
-            return jnp.stack([jnp.asarray(condition, none.dtype), none])
-
-        triples = _check.paired(args, self.null, "args", "null's")
-        return jax.tree.unflatten(jax.tree.structure(self.null), [stacked(*one) for one in triples])
+        named = [(name, leaf) for name, leaf, _ in _check.paired(args, self.null, "args", "null's")]
+        pairs = [
+            of_one_dtype(none, *one)
+            for none, one in zip(jax.tree.leaves(self.null), named, strict=True)
+        ]
+        stacked = [jnp.stack([jnp.asarray(leaf), jnp.asarray(none)]) for none, leaf in pairs]
+        return jax.tree.unflatten(jax.tree.structure(self.null), stacked)
 
     def __call__(self, v: Velocity, t: Array, x: State, conditions: Any) -> tuple:
         """The guided data and noise of a particle; |D1 - D0|^2, and (D1 - D0) (E1 - E0)."""

@@ -12,7 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from flowjax import _check
-from flowjax._numerics import dot, narrow, plus, quotient, wide
+from flowjax._numerics import dot, narrow, plus, quotient, root, wide
 from flowjax._types import State, StateLike
 
 
@@ -119,16 +119,22 @@ def conjugate_gradients(matrix: Callable[[State], State], b: State, iterations: 
     """The solution of `matrix(x) = b` after so many iterations from zero.
 
     They are written out, so that the derivative is that of what is computed. A residual that has
-    come to zero changes nothing.
+    come to rounding counts as zero, and changes nothing: the derivatives of quotients of rounding
+    are not finite. So that it is known from its size, b has length one.
     """
+    size = jax.lax.stop_gradient(root(dot(b, b)))
+    b = jax.tree.map(lambda leaf: quotient(leaf, size.astype(leaf.dtype)), b)
     x, residual, direction, square = jax.tree.map(jnp.zeros_like, b), b, b, dot(b, b)
+    rounding = (16 * jnp.finfo(square.dtype).eps) ** 2
     for _ in range(iterations):
         image = narrow(matrix(direction), b)
         length = quotient(square, dot(direction, image))
         x, residual = plus(x, (length, direction)), plus(residual, (-length, image))
+        remains = dot(residual, residual) > rounding
+        residual = jax.tree.map(lambda leaf, on=remains: jnp.where(on, leaf, 0), residual)
         square, before = dot(residual, residual), square
         direction = plus(residual, (quotient(square, before), direction))
-    return x
+    return jax.tree.map(lambda leaf: size.astype(leaf.dtype) * leaf, x)
 
 
 def _deviations(sigma: Any, observed: State) -> State:

@@ -130,6 +130,11 @@ def _twisted(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: Any)
     time = jnp.asarray(t0, widest(cloud.x))
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, args))
     data, noise, gradient, guess = look(chain.seen(cloud.x))
+    # A guess of no likelihood would take particles away for good: it counts as the least of others.
+    possible = guess > -jnp.inf
+    least = jnp.min(guess, where=possible, initial=jnp.inf)
+    least = jnp.where(least < jnp.inf, least, 0)
+    guess = jnp.where(guess == -jnp.inf, least, guess)
     # What remains of the weights of the step before, now that the guess here is known.
     weights = cloud.log_weights + guess - cloud.log_potential
     cloud = cloud._replace(log_weights=weights, log_potential=guess)
@@ -161,6 +166,8 @@ class _Twist(eqx.Module):
             guess, slope = -dot(near.residual, solved) / 2, near.pull(solved)
         else:
             guess, slope = jax.value_and_grad(self.likelihood)(data)
+            # What is impossible of the data that are expected need not be so of the data.
+            slope = jax.tree.map(lambda leaf: jnp.where(guess == -jnp.inf, 0, leaf), slope)
         return data, noise, pull(slope)[0], guess.astype(widest(x))
 
     def likelihood(self, x: State) -> Array:

@@ -159,7 +159,9 @@ def mmps(
         operator: as in `dps`.
         sigma: as in `dps`.
         iterations: of conjugate gradients, a static positive int: as many as there are observations
-            are exact, and few do for many. They are written out, each adds to the program.
+            are exact, and few do for many. They are written out, each adds to the program. The
+            Jacobian of an exact denoiser is symmetric; of a network whose is not, more iterations
+            are not better.
 
     Returns:
         The velocity, as in `dps`.

@@ -8,6 +8,7 @@ from tests.examples import EXAMPLES, imported
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
+@pytest.mark.nightly
 def test_adjoint_matching_comes_to_the_tilted_law_and_the_reward_alone_does_not(
     monkeypatch, tmp_path
 ):

@@ -93,6 +93,7 @@ def test_the_mean_weight_is_the_evidence_whatever_the_guide(latent):
     assert -np.mean(losses) < exact
 
 
+@pytest.mark.nightly
 def test_a_latent_sde_learns_the_parameters_of_the_greatest_evidence(latent, fits, tmp_path):
     # This checks theta and sigma against the truth, by five standard errors, and the ELBO.
     latent.main(arguments(tmp_path))
@@ -130,6 +131,7 @@ def test_the_energy_score_of_brownian_motion_is_that_of_gaussian_vectors(neural)
     assert abs(np.mean(scores) - np.mean(want)) < 5 * error
 
 
+@pytest.mark.nightly
 def test_a_neural_sde_learns_the_drift_and_the_diffusion(neural, fits, tmp_path):
     # This checks theta and sigma against the truth, by eight standard errors of a mean of eight.
     neural.main(arguments(tmp_path))

@@ -53,6 +53,7 @@ def test_transport_makes_paths_of_less_energy(run, tmp_path, capsys):
     assert (tmp_path / "transport.png").exists()
 
 
+@pytest.mark.nightly
 def test_digits_by_the_recipe_of_edm_are_those_that_are_asked_for(run, tmp_path):
     made = run("edm_digits", 400)
     assert accuracy(made["images"], made["labels"]) > 0.7
@@ -72,6 +73,7 @@ def test_a_training_that_stops_and_goes_on_ends_in_the_same_bits(run):
     assert not ended.value.code
 
 
+@pytest.mark.nightly
 def test_digits_are_drawn_in_one_step(monkeypatch, tmp_path):
     example = imported("one_step_digits")
     monkeypatch.setattr(example, "STEPS", 600)
@@ -86,6 +88,7 @@ def test_networks_of_flax_are_trained_by_the_same_calls():
     assert min(imported("flax_network").main(600)) > -2.6
 
 
+@pytest.mark.nightly
 def test_a_schroedinger_bridge_comes_to_its_closed_form(monkeypatch, tmp_path, capsys):
     example = imported("schroedinger_bridge")
     for name, value in {"NUM": 2048, "STEPS": 400, "ITERATIONS": 3}.items():

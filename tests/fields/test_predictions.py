@@ -421,6 +421,7 @@ def test_a_schedule_of_ones_own_converts_alike(x64):
         assert np.all(error <= 16 * rounding(point, source, target, x, value))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "name",
     [

@@ -179,6 +179,7 @@ def check_against_diffrax(step, method, state):
     assert_close(got_gradient, expected_gradient, 1e-12)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("method", "state"),
     [(method, "array") for method in DIFFRAX_SOLVERS]

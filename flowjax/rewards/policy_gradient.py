@@ -113,7 +113,7 @@ def policy_gradient(
     step = gaussian_step(sde, step)
     if base is not None:
         step = gaussian_step(base, step, "base")
-    elif isinstance(kl, Tracer) or kl > 0:
+    elif isinstance(kl, Tracer) or bool(jnp.asarray(kl) > 0):
         raise ValueError(
             f"base must be given, what kl = {kl} is the weight of the divergence from."
         )

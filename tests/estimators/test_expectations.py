@@ -245,7 +245,7 @@ def test_controls_are_fitted_jointly_and_exact_where_they_explain_all():
             control_of = (lambda x: x * x, 1.0)
         got = expectation(f, KEY, BROWNIAN, at_zero, TS, 100, control=control_of, **how)
         np.testing.assert_allclose(got.mean, [-2.0, 1.0], atol=1e-4)
-        # What is left is known to the rounding of f's variance, 17 and 1; 0.1 is the root of 1 / num.
+        # What is left is known to the rounding of f's variance, 17 and 1.
         rounding = np.sqrt(np.finfo(np.float32).eps * np.array([17, 1])) * 0.1
         assert np.all(got.standard_error < 3 * rounding)
 

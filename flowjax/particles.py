@@ -18,9 +18,10 @@ from jax.core import Tracer
 from jax.scipy.special import logsumexp, ndtr
 
 from flowjax import _check
-from flowjax._numerics import quotient, root, widest
+from flowjax._numerics import widest
 from flowjax._types import Domain, Scalar, State
 from flowjax.fields.velocity import Velocity
+from flowjax.samplers._scheduled import noise_weight
 from flowjax.solver.door import as_velocity, refuse_coupled
 from flowjax.solver.sde import SDE
 from flowjax.solver.views import solve
@@ -88,10 +89,6 @@ class Chain(eqx.Module):
         """Not called: a chain has no drift of its own."""
         raise NotImplementedError
 
-    def seen(self, x: State) -> State:
-        """The particles in the dtypes in which the model sees them."""
-        return jax.tree.map(lambda leaf, like: leaf.astype(like.dtype), x, self.like)
-
 
 def check_particles(v: Any, particles: Any, resampled: Any, who: str) -> tuple[Velocity, int]:
     """The velocity and the number of particles, refused unless they can be moved by noise."""
@@ -144,7 +141,7 @@ def rebalanced(
     effective = 1 / jnp.sum(jnp.exp(2 * (log_weights - total)))
     # Not where the weights are NaN or have all vanished, which stay what they are.
     few = effective < threshold * num
-    uniform = ndtr(dw * per_root(t0, t1, dw.dtype))
+    uniform = ndtr(dw * noise_weight(jnp.ones_like(dw), t0, t1))
     ancestors = systematic(uniform, log_weights)
     ancestors = jnp.where(few, ancestors, jnp.arange(num, dtype=ancestors.dtype))
     cloud = Cloud(
@@ -211,9 +208,3 @@ def _ended(cloud: Cloud, key: Any, resampled: bool) -> tuple[Particles, Array]:
 def taken(x: State, ancestors: Array) -> State:
     """Those particles, along the leading axis of each leaf."""
     return jax.tree.map(lambda leaf: leaf[ancestors], x)
-
-
-def per_root(t0: Scalar, t1: Scalar, dtype: Any) -> Array:
-    """`1 / sqrt(t1 - t0)`, which makes a standard normal of an increment; 0 for no step."""
-    length = root(jnp.asarray(t1 - t0, dtype))
-    return quotient(jnp.ones_like(length), length)

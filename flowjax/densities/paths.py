@@ -75,7 +75,7 @@ def path_log_prob(path: Any, sde: Any, ts: Any, args: Any = None, *, step: Any =
     step = gaussian_step(sde, step)
     path, ts = path_and_times(path, ts, [sde], step)
     refuse_no_noise(path, sde, ts, args, step)
-    return _along(path, ts, LogProb(_law(path, sde, step, args)))
+    return along_path(path, ts, LogProb(_law(path, sde, step, args)))
 
 
 def transition_log_probs(
@@ -178,7 +178,7 @@ def path_log_ratio(
     path, ts = path_and_times(path, ts, [sde_p, sde_q], step)
     refuse_other_noise(path, [sde_p, sde_q], ts, args, step)
     laws = [_law(path, sde, step, args) for sde in (sde_p, sde_q)]
-    return _along(path, ts, LogRatio(*laws))
+    return along_path(path, ts, LogRatio(*laws))
 
 
 def _law(path: State, sde: Any, step: Any, args: Any) -> Law:
@@ -195,8 +195,8 @@ def _split(path: State) -> tuple[State, State]:
 # steps as their increments.
 
 
-def _along(path: State, ts: Array, update: Any) -> Array:
-    """What a fold would have come to, had it solved this path."""
+def along_path(path: State, ts: Array, update: Any) -> Array:
+    """What a fold of the path would have come to, had it solved it."""
     first, rest = _split(path)
     return fold(_still, first, ts, step=_given, increments=rest, init=zero, update=update)[1]
 

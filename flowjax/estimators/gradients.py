@@ -238,9 +238,8 @@ def _estimate(
 ) -> Estimate:
     num = _check.positive_int(num, "num")
     check_num(num, controls=gradient.controls)
-    leaves = [leaf for leaf in jax.tree.leaves(args) if hasattr(leaf, "dtype")]
-    leaves += [jnp.float32(0) for leaf in jax.tree.leaves(args) if isinstance(leaf, float)]
-    kinds = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    kinds = [getattr(leaf, "dtype", type(leaf)) for leaf in jax.tree.leaves(args)]
+    kinds = [kind for kind in kinds if jnp.issubdtype(kind, jnp.inexact)]
     if not kinds or any(jnp.issubdtype(kind, jnp.complexfloating) for kind in kinds):
         raise TypeError(
             f"args must hold a real floating array, in which the gradient is, got {args!r}."

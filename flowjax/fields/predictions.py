@@ -14,7 +14,7 @@ from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._numerics import computing_dtype, widest
-from flowjax._types import State
+from flowjax._types import Domain, State
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import checked_schedule
 
@@ -110,6 +110,20 @@ def score_denominator(path: PathPoint) -> Array:
     return path.alpha_rate * path.variance - path.alpha * path.half_variance_rate
 
 
+def per_score(predicts: str, path: PathPoint) -> Array:
+    """By how much a prediction changes with the score; NaN where alpha is 0."""
+    alpha, sigma, variance = path.alpha, path.sigma, path.variance
+    known = alpha != 0
+    over_alpha = {
+        "velocity": score_denominator(path),
+        "data": variance,
+        "noise": -sigma * alpha,
+        "score": alpha,
+        "v": -sigma * (alpha**2 + variance),
+    }[predicts]
+    return jnp.where(known, over_alpha / jnp.where(known, alpha, 1), jnp.nan)
+
+
 def converted(
     source: str, target: str, path: PathPoint, x: Array, value: Array, unless: Any = None
 ) -> Array:
@@ -199,6 +213,14 @@ def missing_at(t: float, schedule: Any, source: str, target: str) -> str:
     if source == target:
         return ""
     return _what_is_missing(t, jax.tree.map(_plain, schedule), source, target)
+
+
+def without_noise_alone(schedule: Any, who: str, what: str) -> Domain:
+    """That something does not determine another at t = 0, where the state is noise alone."""
+    alpha = _check.concrete(lambda: _path_at(schedule, 0.0).alpha)
+    if alpha is None or float(alpha) != 0:
+        return Domain()
+    return Domain(f"{who} does not determine the {what} at t = 0, where alpha = 0")
 
 
 def _plain(leaf: Any) -> Any:

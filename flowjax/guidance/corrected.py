@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from flowjax import _check
-from flowjax._numerics import dot, quotient, root, weighted, widest
+from flowjax._numerics import dot, narrow, quotient, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.predictions import score_denominator
 from flowjax.fields.velocity import Velocity
@@ -22,11 +22,10 @@ from flowjax.particles import (
     check_particles,
     finished,
     moved,
-    per_root,
     rebalanced,
     taken,
 )
-from flowjax.samplers._scheduled import interval
+from flowjax.samplers._scheduled import ancestral_end, interval
 
 
 def corrected(
@@ -123,7 +122,7 @@ def _corrected(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: An
     time = jnp.asarray(t0, widest(cloud.x))
     conditions = chain.rule.both(args)
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, conditions))
-    data, noise, apart, product = look(chain.seen(cloud.x))
+    data, noise, apart, product = look(narrow(cloud.x, chain.like))
     w = chain.rule.scale.astype(i.a0.dtype)
     # With the data held over the step, as the step holds them; one that ends at little noise by
     # its start, for there the data do not stand still.
@@ -133,10 +132,7 @@ def _corrected(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: An
     cloud = cloud._replace(log_weights=cloud.log_weights + w * (w - 1) * log_gain)
     cloud, ancestors = rebalanced(cloud, chain.threshold, t0, t1, dw[1])
     data, noise = taken((data, noise), ancestors)
-    spread = i.s1 * root((1 - i.decay) * (1 + i.decay))
-    fresh = spread * per_root(t0, t1, spread.dtype)
-    x = weighted(cloud.x, (i.a1, data), (i.s1 * i.decay, noise), (fresh, dw[0]))
-    return cloud._replace(x=x)
+    return cloud._replace(x=ancestral_end(i, t0, t1, cloud.x, data, noise, dw[0]))
 
 
 class _Sharpened(eqx.Module):

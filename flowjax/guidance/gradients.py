@@ -14,11 +14,17 @@ from flowjax import _check
 from flowjax._check import time
 from flowjax._numerics import widest
 from flowjax._types import Domain, State
-from flowjax.fields.predictions import converted, missing_at, on_leaves, score_denominator
+from flowjax.fields.predictions import (
+    converted,
+    missing_at,
+    on_leaves,
+    per_score,
+    without_noise_alone,
+)
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity
 from flowjax.guidance.guided import Guided, output
-from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.point import path_at
 from flowjax.solver.door import as_velocity, refuse_coupled
 
 
@@ -93,7 +99,7 @@ def by_gradient(
     if of not in ("state", "data"):
         raise ValueError(f'of must be "state" or "data", got {of!r}.')
     guided = v.with_model(_ByGradient(v, log_likelihood, ScalarFunction(scale, "scale"), of))
-    own = Domain(_singular_start(v.schedule))
+    own = without_noise_alone(v.schedule, "a gradient of the log-likelihood", "velocity")
     if of == "data":
         own = own.within(Domain.of(lambda t: missing_at(t, v.schedule, v.predicts, "data")))
     return dataclasses.replace(
@@ -127,30 +133,6 @@ class _ByGradient(Guided):
 
         def shifted(numbers: Any, x: Array, value: Array, gradient: Array) -> Array:
             path, w = numbers
-            return value + w * _per_score(v.predicts, path) * gradient
+            return value + w * per_score(v.predicts, path) * gradient
 
         return on_leaves(shifted, (path, w), x, value, gradient), value
-
-
-def _per_score(predicts: str, path: PathPoint) -> Array:
-    """By how much a prediction changes with the score; NaN where alpha is 0."""
-    alpha, sigma, variance = path.alpha, path.sigma, path.variance
-    known = alpha != 0
-    over_alpha = {
-        "velocity": score_denominator(path),
-        "data": variance,
-        "noise": -sigma * alpha,
-        "score": alpha,
-        "v": -sigma * (alpha**2 + variance),
-    }[predicts]
-    return jnp.where(known, over_alpha / jnp.where(known, alpha, 1), jnp.nan)
-
-
-def _singular_start(schedule: Any) -> str:
-    """Why guidance by a gradient is not determined at t = 0; empty if it is, or if it is traced."""
-    alpha = _check.concrete(lambda: path_at(schedule, 0.0, jnp.float32).alpha)
-    if alpha is None or float(alpha) != 0:
-        return ""
-    return (
-        "a gradient of the log-likelihood does not determine the velocity at t = 0, where alpha = 0"
-    )

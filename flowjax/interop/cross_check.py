@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowjax import _check
-from flowjax.interop.to_diffrax import to_diffrax
+from flowjax.interop.to_diffrax import brownian_path_of, to_diffrax
 from flowjax.solver.brownian import brownian_increments, coarsen
 from flowjax.solver.ode_steps import euler, heun, midpoint
 from flowjax.solver.reversible import reversible_heun
@@ -156,18 +156,17 @@ def cross_check(
     solver = _same(step) if solver is None else solver
     if not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver must be one of diffrax, such as diffrax.Heun(), got {solver!r}.")
-    many = None
-    if is_sde and key is not None:
+    given, many = None, None
+    if is_sde:
+        given = brownian_path_of(field_or_sde, x0, ts, key, increments).increments
+        many = jax.tree.map(lambda dw: dw[None], given)
+    else:
+        to_diffrax(field_or_sde, x0, ts, args, key=key, increments=increments)
+    if key is not None:
         like = noise_like(field_or_sde, x0)
-        given = brownian_increments(key, ts, like) if increments is None else increments
         # What names the other paths is not what names this one.
         keys = jax.random.split(jax.random.fold_in(key, 1), paths)
         many = jax.vmap(lambda key: brownian_increments(key, ts, like))(keys)
-        to_diffrax(field_or_sde, x0, ts, args, key=key, increments=increments)
-    else:
-        given = increments
-        to_diffrax(field_or_sde, x0, ts, args, increments=increments)
-        many = jax.tree.map(lambda dw: dw[None], increments)
 
     def ours(problem: Any, dw: Any, ts: Any = ts) -> Any:
         field, x0, args = problem

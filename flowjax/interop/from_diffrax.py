@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from flowjax._types import Scalar, State
-from flowjax.interop.to_diffrax import Operator
+from flowjax.interop.to_diffrax import terms_of
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper
 
@@ -95,9 +95,7 @@ def _terms(solver: Any, field: Any, noise: _Increment | None) -> Any:
             f"{type(solver).__name__} is a solver for ODEs: it does not converge for an SDE."
         )
     path: Any = noise if noise is not None else _Increment(None, (None, None))
-    return diffrax.MultiTerm(
-        diffrax.ODETerm(field.drift), diffrax.ControlTerm(Operator(field), path)
-    )
+    return terms_of(field, path)
 
 
 def _why_no_step(solver: Any) -> str:

@@ -73,8 +73,7 @@ def to_diffrax(
         terms = diffrax.ODETerm(field_or_sde)
     else:
         path = brownian_path_of(field_or_sde, x0, ts, key, increments, first_step)
-        noise = diffrax.ControlTerm(Operator(field_or_sde), path)
-        terms = diffrax.MultiTerm(diffrax.ODETerm(field_or_sde.drift), noise)
+        terms = terms_of(field_or_sde, path)
     return {
         "terms": terms,
         "t0": ts[0],
@@ -104,6 +103,12 @@ def brownian_path_of(
                 f"{n} steps, got {jnp.shape(got)}."
             )
     return GridPath(ts, jax.tree.map(jnp.asarray, increments))
+
+
+def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
+    """The drift, and the diffusion on a path, as diffrax's solvers take them."""
+    noise = diffrax.ControlTerm(Operator(sde), path)
+    return diffrax.MultiTerm(diffrax.ODETerm(sde.drift), noise)
 
 
 class GridPath(diffrax.AbstractBrownianPath):

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from flowjax import _check
 from flowjax._check import positive_int
-from flowjax._numerics import dot, root, weighted, widest
+from flowjax._numerics import dot, narrow, root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.fields.velocity import Velocity
 from flowjax.inverse.observation import Observation, linearised
@@ -22,11 +22,10 @@ from flowjax.particles import (
     check_particles,
     finished,
     moved,
-    per_root,
     rebalanced,
     taken,
 )
-from flowjax.samplers._scheduled import interval
+from flowjax.samplers._scheduled import interval, noise_weight
 from flowjax.schedules.point import path_at
 
 
@@ -129,7 +128,7 @@ def _twisted(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: Any)
     i = interval(chain.velocity.schedule, t0, t1, cloud.x)
     time = jnp.asarray(t0, widest(cloud.x))
     look = jax.vmap(lambda x: chain.rule(chain.velocity, time, x, args))
-    data, noise, gradient, guess = look(chain.seen(cloud.x))
+    data, noise, gradient, guess = look(narrow(cloud.x, chain.like))
     # A guess of no likelihood would take particles away for good: it counts as the least of others.
     possible = guess > -jnp.inf
     least = jnp.min(guess, where=possible, initial=jnp.inf)
@@ -142,7 +141,7 @@ def _twisted(sde: Any, t0: Scalar, t1: Scalar, cloud: Cloud, args: Any, dw: Any)
     data, noise, gradient = taken((data, noise, gradient), ancestors)
     # The proposal N(m + std^2 g, std^2): the noise of the step, moved by std g.
     std = i.s1 * root((1 - i.decay) * (1 + i.decay))
-    drawn = weighted(dw[0], (per_root(t0, t1, std.dtype), dw[0]))
+    drawn = weighted(dw[0], (noise_weight(jnp.ones_like(std), t0, t1), dw[0]))
     shifted = weighted(drawn, (1, drawn), (std, gradient))
     x = weighted(cloud.x, (i.a1, data), (i.s1 * i.decay, noise), (std, shifted))
     ratio = (_squares(drawn) - _squares(shifted)) / 2

@@ -21,15 +21,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from flowjax import _check
 from flowjax._check import number, positive_int, require, time
 from flowjax._numerics import plus, weighted
-from flowjax._types import Domain, State, StateLike
-from flowjax.fields.predictions import converted, on_leaves, score_denominator
+from flowjax._types import State, StateLike
+from flowjax.fields.predictions import converted, on_leaves, per_score, without_noise_alone
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity
 from flowjax.inverse.observation import Linearised, Observation, conjugate_gradients, linearised
-from flowjax.schedules.point import PathPoint, path_at
+from flowjax.schedules.point import PathPoint
 from flowjax.solver.door import as_velocity, refuse_coupled
 
 Pull = Callable[[State], State]
@@ -242,10 +241,7 @@ def _posterior(v: Velocity, observation: Observation, gradient: Any, who: str) -
         refuse_coupled(who)
     model = _Posterior(v, observation, gradient)
     posterior = v.with_model(model)
-    alpha = _check.concrete(lambda: path_at(v.schedule, 0.0, jnp.float32).alpha)
-    if alpha is None or float(alpha) != 0:
-        return posterior
-    unknown = Domain(f"{who} does not determine the posterior at t = 0, where alpha = 0")
+    unknown = without_noise_alone(v.schedule, who, "posterior")
     return dataclasses.replace(
         posterior,
         domain=unknown.within(posterior.domain),
@@ -271,17 +267,4 @@ class _Posterior(eqx.Module):
         data, pull, (path, value) = jax.vjp(expected, x, has_aux=True)
         near = linearised(self.observation, data)
         g = self.gradient(t, path, near, lambda cotangent: pull(cotangent)[0])
-        return plus(value, (_response(predicts, path), g))
-
-
-def _response(predicts: str, path: PathPoint) -> Array:
-    """How far a prediction moves for a gradient of the log-density."""
-    if predicts == "velocity":
-        return score_denominator(path) / path.alpha
-    if predicts == "data":
-        return path.variance / path.alpha
-    if predicts == "noise":
-        return -path.sigma
-    if predicts == "score":
-        return jnp.ones_like(path.sigma)
-    return -path.sigma * (path.alpha**2 + path.variance) / path.alpha
+        return plus(value, (per_score(predicts, path), g))

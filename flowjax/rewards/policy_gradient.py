@@ -11,12 +11,10 @@ from jax.typing import ArrayLike
 from flowjax import _check
 from flowjax._numerics import clip as clipped
 from flowjax._numerics import quotient, widest
-from flowjax._types import State
 from flowjax.densities.along import KL, Law
 from flowjax.densities.door import gaussian_step, path_and_times, refuse_other_noise
-from flowjax.densities.paths import transition_log_probs
-from flowjax.rewards.stored import along, as_state, fixed
-from flowjax.solver.sde import SDE
+from flowjax.densities.paths import along_path, transition_log_probs
+from flowjax.rewards.stored import fixed
 
 # The logarithm of a ratio that counts as the largest.
 _LARGEST = 60.0
@@ -141,9 +139,7 @@ def policy_gradient(
     if base is None:
         return loss
     x0 = jax.tree.map(lambda leaf: leaf[0], path)
-    starts = jax.tree.map(lambda leaf: leaf[:-1], path)
-    laws = KL(Law(sde, step, args, x0), fixed(Law(base, step, args, x0)))
-    total = along(_divergence, jnp.zeros((), dtype), ts, starts, laws)
+    total = along_path(path, ts, KL(Law(sde, step, args, x0), fixed(Law(base, step, args, x0))))
     return loss + jnp.asarray(kl, dtype) * total
 
 
@@ -196,9 +192,3 @@ def group_advantages(rewards: Any, *, scaled: bool = True) -> Array:
         size = rewards.shape[-1]
         return above * (size / (size - 1))
     return quotient(above, jnp.std(rewards, axis=-1, keepdims=True))
-
-
-def _divergence(_: SDE, t0: Any, t1: Any, total: Array, laws: KL, x: State) -> Array:
-    """The divergence so far, and that of one step."""
-    x = as_state(x, laws.q.like)
-    return total + laws(jnp.zeros_like(total), t0, t1, x, x, None)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from flowjax._numerics import quotient, root, widest
+from flowjax._numerics import quotient, root, weighted, widest
 from flowjax._types import Scalar, State
 from flowjax.schedules.point import PathPoint, path_at
 
@@ -59,6 +59,14 @@ def noise_weight(forgotten: Array, t0: Scalar, t1: Scalar) -> Array:
     length = jnp.asarray(t1 - t0, forgotten.dtype)
     # A step of no length adds no noise, and has a derivative.
     return jnp.where(length < 0, jnp.nan, root(quotient(forgotten, length)))
+
+
+def ancestral_end(
+    i: Interval, t0: Scalar, t1: Scalar, x: State, data: State, noise: State, dw: State
+) -> State:
+    """The end of a step that draws from the posterior of the next state: line 4 of Algorithm 2."""
+    fresh = noise_weight((1 - i.decay) * (1 + i.decay), t0, t1)
+    return weighted(x, (i.a1, data), (i.s1 * i.decay, noise), (i.s1 * fresh, dw))
 
 
 def extrapolation(h: Array, inverse_h_before: Array) -> Array:

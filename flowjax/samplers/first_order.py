@@ -19,7 +19,7 @@ from flowjax._numerics import quotient, root, weighted
 from flowjax._types import Scalar, State
 from flowjax.fields.predictions import score_denominator
 from flowjax.fields.velocity import Velocity
-from flowjax.samplers._scheduled import interval, noise_weight
+from flowjax.samplers._scheduled import ancestral_end, interval, noise_weight
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import facts
 
@@ -113,9 +113,7 @@ def ancestral(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: 
     """
     i = interval(field.schedule, t0, t1, x)
     data, noise = field.data_and_noise(t0, x, args)
-    # Line 4 of Algorithm 2.
-    fresh = noise_weight((1 - i.decay) * (1 + i.decay), t0, t1)
-    return weighted(x, (i.a1, data), (i.s1 * i.decay, noise), (i.s1 * fresh, dw))
+    return ancestral_end(i, t0, t1, x, data, noise, dw)
 
 
 def stochastic_ddim(eta: float) -> "_StochasticDDIM":

@@ -251,6 +251,11 @@ def test_a_cross_check_sees_a_step_that_differs():
     assert found.gradient_difference > 1e-2
 
 
+def test_a_cross_check_of_a_field_with_noise_is_refused():
+    with pytest.raises(ValueError, match="key must be left out: a field has no noise"):
+        cross_check(field, X0, times(), THETA, key=KEY)
+
+
 def test_a_cross_check_of_a_step_that_diffrax_has_not_is_refused():
     with pytest.raises(ValueError, match="solver must be given for a step that diffrax has not"):
         cross_check(field, X0, times(), THETA, step=fj.rk4)

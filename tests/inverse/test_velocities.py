@@ -112,8 +112,8 @@ def test_of_a_mixture_mmps_is_the_nearest_to_the_truth(x64):
 
 @pytest.mark.parametrize("factor", [-1.0, 2.0])
 def test_a_wrong_sign_and_a_factor_of_two_are_caught(x64, monkeypatch, factor):
-    right = velocities._response
-    monkeypatch.setattr(velocities, "_response", lambda *given: factor * right(*given))
+    right = velocities.per_score
+    monkeypatch.setattr(velocities, "per_score", lambda *given: factor * right(*given))
     expected = oracles.gradient("mmps", MIXTURE, T, X, A, Y, NOISE)
     assert np.abs(added("mmps", MIXTURE, "noise") - expected).max() > 0.1
 

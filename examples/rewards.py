@@ -74,11 +74,8 @@ METHODS = {
 
 
 def main(out="."):
-    keys, figure, table = (
-        jax.random.split(jax.random.key(0), 5),
-        Figure((14, 6), 100, layout="constrained"),
-        {},
-    )
+    keys, table = jax.random.split(jax.random.key(0), 5), {}
+    figure = Figure((14, 6), 100, layout="constrained")
     network = fj.models.MLP((1,), width=16, depth=2, key=keys[0])
     starts = list(jax.random.normal(keys[1], (STEPS, BATCH, 1)))
     exact = jnp.sort(vmap(tilted.sample)(jax.random.split(keys[2], NUM))[:, 0])

@@ -40,9 +40,9 @@ from flowjax.solver.adjoints import Checkpointed, Direct, Truncated
 from flowjax.solver.brownian import brownian_increments, brownian_path, coarsen, refine
 from flowjax.solver.finite import check_finite
 from flowjax.solver.ode_steps import euler, heun, midpoint, rk4
-from flowjax.solver.reversible import Reversible, reversible_heun
+from flowjax.solver.reversible import Reversible
 from flowjax.solver.sde import SDE
-from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.sde_steps import euler_maruyama, milstein, reversible_heun, stochastic_heun
 from flowjax.solver.stepper import Stepper
 from flowjax.solver.views import fold, solve, trajectory
 from flowjax.targets.bridge import gaussian_bridge

@@ -22,7 +22,10 @@ __all__ = ["Observer", "cost", "energy", "histogram", "mean", "several", "straig
 
 
 class Observer(NamedTuple):
-    """What a fold begins with, a function of x0, and how a step changes it.
+    r"""What a fold begins with, a function of x0, and how a step changes it.
+
+    $$v_0 = \mathrm{init}(X_{t_0}), \qquad
+    v_{i+1} = \mathrm{update}(v_i,\, t_i,\, t_{i+1},\, X_{t_i},\, X_{t_{i+1}},\, dW_i)$$
 
     Args:
         init: ``x0 -> value``.
@@ -60,12 +63,10 @@ def mean() -> Observer:
     r"""The mean of the path over time, by the trapezoidal rule.
 
     $$\bar X = \frac{1}{T} \int_0^T X_t\,dt \approx
-    \frac1T \sum_i h_i\,\frac{X_{t_i} + X_{t_{i+1}}}{2}$$
-
-    The value is `(time, mean)`.
+    \frac1T \sum_i |h_i|\,\frac{X_{t_i} + X_{t_{i+1}}}{2}$$
 
     Returns:
-        An `Observer`.
+        An `Observer`, whose value is `(time, mean)`.
 
     Example:
         >>> import flowjax as fj
@@ -74,6 +75,10 @@ def mean() -> Observer:
         >>> _, (time, mean) = fj.fold(line, 0.0, ts, **averaged._asdict())
         >>> print(f"{time:.2f} {mean:.2f}")
         1.00 0.50
+
+    References:
+        Mattingly, Stuart, Tretyakov (2010), "Convergence of numerical time-averaging and stationary
+        measures via Poisson equations", SIAM Journal on Numerical Analysis 48.
     """
     return Observer(_no_mean, _mean)
 
@@ -83,10 +88,9 @@ def variance() -> Observer:
 
     $$\frac1T \int_0^T (X_t - \bar X)^2\,dt$$
 
-    The value is a `Moments`, `(time, mean, variance)`, updated without cancellation.
-
     Returns:
-        An `Observer`.
+        An `Observer`, whose value is a `Moments(time, mean, variance)`, updated without
+        cancellation.
 
     Example:
         >>> import flowjax as fj
@@ -127,6 +131,9 @@ def histogram(edges: Any, of: Callable[[State], Any] = lambda x: x) -> Observer:
         >>> _, times = fj.fold(line, 0.0, fj.uniform_grid(8), **counts._asdict())
         >>> times.tolist()
         [0.25, 0.75]
+
+    References:
+        Karatzas, Shreve (1991), "Brownian motion and stochastic calculus", section 3.6.
     """
     bounds = np.asarray(edges)
     if bounds.ndim != 1 or len(bounds) < 2 or not np.all(np.diff(bounds) > 0):
@@ -139,7 +146,7 @@ def histogram(edges: Any, of: Callable[[State], Any] = lambda x: x) -> Observer:
 def energy() -> Observer:
     r"""The kinetic energy of a flow's path, the integral of its speed squared.
 
-    $$\int_0^T \|\dot X_t\|^2\,dt \approx \sum_i \frac{\|X_{t_{i+1}} - X_{t_i}\|^2}{h_i}$$
+    $$\int_0^T \|\dot X_t\|^2\,dt \approx \sum_i \frac{\|X_{t_{i+1}} - X_{t_i}\|^2}{|h_i|}$$
 
     It is least for the straight line. (For an SDE it grows without bound with the number of steps.)
 
@@ -152,6 +159,10 @@ def energy() -> Observer:
         >>> _, value = fj.fold(line, 0.0, fj.uniform_grid(8), **fj.observers.energy()._asdict())
         >>> float(value)
         4.0
+
+    References:
+        Benamou, Brenier (2000), "A computational fluid mechanics solution to the Monge-Kantorovich
+        mass transfer problem", Numerische Mathematik 84.
     """
     return Observer(_zero, _add_energy)
 
@@ -162,11 +173,9 @@ def straightness() -> Observer:
     $$\int_0^T \Big\|\dot X_t - \frac{X_T - X_0}{T}\Big\|^2 dt
     = \int_0^T \|\dot X_t\|^2\,dt - \frac{\|X_T - X_0\|^2}{T}$$
 
-    The value is a `Straightness`, with the field `straightness`; its mean over samples is the S of
-    rectified flow.
-
     Returns:
-        An `Observer`.
+        An `Observer`, whose value is a `Straightness`, with the field `straightness`. Its mean over
+        samples is the S of rectified flow.
 
     Example:
         >>> import flowjax as fj
@@ -199,11 +208,13 @@ def cost(running: Callable[[Any, State], Any]) -> Observer:
 
     Example:
         >>> import flowjax as fj
-        >>> square = fj.observers.cost(lambda t, x: x**2)
-        >>> ts = fj.uniform_grid(1000)
+        >>> ts, square = fj.uniform_grid(1000), fj.observers.cost(lambda t, x: x**2)
         >>> _, value = fj.fold(fj.linear_field, 1.0, ts, args=1.0, **square._asdict())
         >>> print(f"{value:.2f}")  # (1 - exp(-2)) / 2
         0.43
+
+    References:
+        Oksendal (2003), "Stochastic Differential Equations", chapter 11 (stochastic control).
     """
     _check.function(running, "running", "(t, x) -> scalar", takes=2)
     return Observer(_zero, _Cost(running))

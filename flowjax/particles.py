@@ -45,6 +45,10 @@ class Particles(NamedTuple):
         ... )
         >>> float(jnp.sum(jnp.exp(found.log_weights) * found.samples))
         1.0
+
+    References:
+        Del Moral, Doucet, Jasra (2006), "Sequential Monte Carlo samplers", Journal of the Royal
+        Statistical Society B 68.
     """
 
     samples: State

@@ -1,6 +1,7 @@
 """What a user sees of the package: its names, their documentation, and what importing it costs."""
 
 import ast
+import dis
 import importlib
 import inspect
 import re
@@ -79,6 +80,8 @@ def public_callables():
     for module in (*map(module_named, NAMED), *map(importlib.import_module, ALONE)):
         for name in getattr(module, "__all__", [n for n in vars(module) if n[0] != "_"]):
             value = getattr(module, name)
+            # What a method that remembers does is told of by its step.
+            value = value.step if isinstance(value, fj.Stepper) else value
             if callable(value) and value.__module__.startswith("flowjax"):
                 yield f"{module.__name__}.{name}", value
 
@@ -173,6 +176,177 @@ def lacks(value):
 @pytest.mark.parametrize("name", [name for name in CALLABLES if name not in RECORDS])
 def test_the_docstring_of_a_public_name_says_what_a_user_needs(name):
     assert lacks(CALLABLES[name]) == []
+
+
+# What computes nothing that an equation would say better, or is from no publication.
+# fmt: off
+NO_EQUATION = {
+    f"flowjax.{name}"
+    for name in (
+        "check_finite", "observers.several", "training.TrainState", "training.restore",
+        "training.save",
+    )
+}
+NO_REFERENCE = NO_EQUATION | {
+    f"flowjax.{name}" for name in ("grid_through", "observers.Observer", "plus")
+}
+# fmt: on
+
+# How the arguments that are arrays begin, wherever they occur; or else by naming where it is told.
+ARRAYS = {
+    "increments": r"a pytree of arrays of shape \(|the Brownian increments",
+    "key": r"one JAX key\b",
+    "log_probs": r"\(n,\) ",
+    "path": r"states |the states |the path of the file",
+    "rewards": r"\(\.\.\., G\) ",
+    "times": r"\(m,\) ",
+    "ts": r"\(n \+ 1,\) |the \(m,\) ",
+    "weights": r"\(k,\) ",
+}
+ARRAYS |= dict.fromkeys(("t", "t0", "t1"), r".*\b(scalar|unused)\b")
+ARRAYS |= dict.fromkeys(
+    ("x", "x0", "x1", "observed", "like"),
+    r".*\b(array|arrays|batch|sample|shapes|structure|TrainState)\b",
+)
+ELSEWHERE = r".*\bas in `"
+
+
+def described(docstring):
+    """The text of each argument, by its name."""
+    items = re.finditer(
+        r"^ +\*{0,2}(\w+): ((?:.*\n)(?: {5,}.*\n)*)", section(docstring, "Args") or "", re.M
+    )
+    return {item[1]: " ".join(item[2].split()) for item in items}
+
+
+def refuses(value):
+    """Whether a function or class raises an error: it, or what it calls that is not public."""
+    public = {inspect.unwrap(other) for other in CALLABLES.values()} - {inspect.unwrap(value)}
+    todo, seen = [value], set()
+    while todo:
+        function = inspect.unwrap(todo.pop())
+        if inspect.isclass(function):
+            makers = ("__new__", "__init__", "__check_init__", "__post_init__")
+            todo += [vars(function)[maker] for maker in makers if maker in vars(function)]
+        code = getattr(function, "__code__", None)
+        own = getattr(function, "__module__", "").startswith("flowjax")
+        # (Not what checks the annotations under the tests.)
+        if code is None or code in seen or not own or "site-packages" in code.co_filename:
+            continue
+        seen.add(code)
+        names, raises = called(code)
+        if raises:
+            return True
+        values = [function.__globals__[name] for name in names if name in function.__globals__]
+        modules = [vars(value) for value in values if isinstance(value, ModuleType)]
+        values += [module[name] for module in modules for name in names if name in module]
+        todo += [value for value in values if callable(value) and value not in public]
+    return False
+
+
+def called(code):
+    """The names in some code and the functions within it, and whether there is a `raise`."""
+    names = set(code.co_names)
+    raises = any(
+        instruction.opname == "RAISE_VARARGS" for instruction in dis.get_instructions(code)
+    )
+    for within in filter(inspect.iscode, code.co_consts):
+        more, also = called(within)
+        names, raises = names | more, raises or also
+    return names, raises
+
+
+def falls_short(name, value):
+    """What the docstring of a public name ought to tell a researcher, and does not."""
+    docstring, short = inspect.getdoc(value), []
+    if "$" not in docstring and name not in NO_EQUATION:
+        short.append("an equation")
+    for argument, text in described(docstring).items():
+        if not re.match(f"{ARRAYS.get(argument, '')}|{ELSEWHERE}", text):
+            short.append(f"the shape of {argument}")
+    raised = section(docstring, "Raises")
+    if inspect.signature(value).parameters and refuses(value) and not raised:
+        short.append("Raises")
+    if not re.match(r"(?: +(?:\w+Error(?:, )?)+: .+\n(?: {5,}.*\n)*)*\n*\Z", raised or ""):
+        short.append("an error by name in each line of Raises")
+    references = section(docstring, "References") or ""
+    titles, papers = (
+        references.count('"') // 2 + references.count("`") // 2,
+        references.count("arXiv"),
+    )
+    if name not in NO_REFERENCE and not (
+        titles and titles >= papers and re.search(r"\b(?:18|19|20)\d\d\b", references)
+    ):
+        short.append("References with a title and a year")
+    # Of the first line of Returns, what comes before a colon would be taken for a type.
+    returned = re.sub(r"`+[^`]*`+|\[[^]]*\]", "", section(docstring, "Returns") or "").strip()
+    if ":" in returned.partition("\n")[0]:
+        short.append("a first line of Returns without a colon")
+    if unknown := set(re.findall(r"^([A-Z]\w+):$", docstring, re.M)) - SECTIONS:
+        short.append(f"sections of a known name, in place of {unknown}")
+    return short
+
+
+SECTIONS = {"Args", "Returns", "Raises", "Example", "References"}
+
+# The module of pictures is not looked at so closely.
+CLOSELY = [n for n in CALLABLES if n not in RECORDS and not n.startswith("flowjax.plot.")]
+
+
+@pytest.mark.parametrize("name", CLOSELY)
+def test_a_docstring_has_its_equation_shapes_errors_and_references(name):
+    assert falls_short(name, CALLABLES[name]) == []
+
+
+def test_a_docstring_that_falls_short_is_caught():
+    good = """Adds.
+
+    $$x + h$$
+
+    Args:
+        x: an array.
+        ts: (n + 1,) times.
+
+    Returns:
+        The sum.
+
+    Raises:
+        ValueError: x is negative.
+
+    References:
+        Peano (1889), "Arithmetices principia", section 1.
+    """
+
+    def short_of(wrong, right=""):
+        def add(x, ts):
+            return _check.time_grid(x)
+
+        add.__globals__["_check"] = fj.solver.views._check
+        add.__module__ = "flowjax.add"
+        add.__doc__ = good.replace(wrong, right)
+        assert wrong in good
+        return falls_short("flowjax.add", add)
+
+    assert short_of("") == []
+    assert short_of("$$x + h$$") == ["an equation"]
+    assert short_of("(n + 1,) times", "times") == ["the shape of ts"]
+    assert short_of("an array", "the input") == ["the shape of x"]
+    assert short_of("Raises:\n        ValueError: x is negative.") == ["Raises"]
+    assert short_of("ValueError: x", "where x") == ["an error by name in each line of Raises"]
+    for wrong in (' (1889), "', ', "Arithmetices principia"'):
+        assert short_of(wrong) == ["References with a title and a year"]
+    assert short_of("The sum", "The sum: a number") == ["a first line of Returns without a colon"]
+    assert (
+        short_of("References:", "Notes:")[-1] == "sections of a known name, in place of {'Notes'}"
+    )
+
+
+def test_what_is_said_to_have_no_equation_or_reference_exists_and_has_none():
+    assert set(CLOSELY) >= NO_REFERENCE
+    for name in NO_EQUATION:
+        assert "$" not in inspect.getdoc(CALLABLES[name]), name
+    for name in NO_REFERENCE:
+        assert not section(inspect.getdoc(CALLABLES[name]), "References"), name
 
 
 @pytest.mark.parametrize("name", [name for name in CALLABLES if inspect.isclass(CALLABLES[name])])

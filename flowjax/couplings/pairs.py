@@ -53,6 +53,10 @@ def independent(key: Array, x0: Any, x1: Any, labels: Any = None) -> Pairs:
         >>> pairs = fj.couplings.independent(jax.random.key(0), x0, x1)
         >>> sorted(pairs.x0.tolist()), pairs.x1.tolist()
         ([1.0, 2.0, 3.0], [10.0, 20.0, 30.0])
+
+    References:
+        Tong et al., "Improving and generalizing flow-based generative models with minibatch
+        optimal transport", 2023, arXiv 2302.00482, its independent coupling (I-CFM).
     """
     x0, x1, labels = checked(key, x0, x1, labels)
     return Pairs(rows(x0, jax.random.permutation(key, batch_size(x1))), x1, labels)

@@ -39,7 +39,7 @@ def reflow(
         **options: of `fj.sample_pairs`: args, args_axes, step, batch_size, sharding, progress.
 
     Returns:
-        ``Pairs(x0, x1, labels)``: X at ts[0] and at ts[-1], each leaf of shape (num, *leaf.shape).
+        ``Pairs(x0, x1, labels)``, X at ts[0] and at ts[-1], each leaf of shape (num, *leaf.shape).
 
     Raises:
         TypeError: field is an SDE or no field, step draws noise; or as `fj.sample_pairs`.

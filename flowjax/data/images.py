@@ -31,9 +31,9 @@ def digits() -> Digits:
     digits of both parts.
 
     Returns:
-        ``Digits(train, test)`` with 1442 and 355 images, each part a ``LabelledImages(image,
-        label)``: images float32 in [-1, 1] of shape (N, 8, 8), background -1; labels int32 in
-        0..9 of shape (N,).
+        ``Digits(train, test)`` with 1442 and 355 images, each part a record
+        ``LabelledImages(image, label)``. The images are float32 in [-1, 1] of shape (N, 8, 8),
+        background -1, and the labels int32 in 0..9 of shape (N,).
 
     Raises:
         ImportError: scikit-learn is not installed.

@@ -47,6 +47,10 @@ def log_prob(sde: Any, args: Any = None, *, step: Any = None) -> Observer:
         >>> path = fj.trajectory(sde, 1.0, ts, key=key)
         >>> print(f"{value:.4f} {fj.path_log_prob(path, sde, ts):.4f}")
         2.1400 2.1400
+
+    References:
+        Black, Janner, Du, Kostrikov, Levine, "Training diffusion models with reinforcement
+        learning", 2023, arXiv 2305.13301, section 4.
     """
     return Observer(zero, LogProb(Law(sde, gaussian_step(sde, step), as_arrays(args))))
 
@@ -120,6 +124,9 @@ def kl(sde_q: Any, sde_p: Any, args: Any = None, *, step: Any = None) -> Observe
         >>> x1, value = fj.fold(still, 0.0, ts, key=jax.random.key(0), **divergence._asdict())
         >>> print(f"{value:.4f}")
         0.5000
+
+    References:
+        Oksendal (2003), "Stochastic Differential Equations", section 8.6.
     """
     p, q = _laws(sde_p, sde_q, step, args)
     return Observer(zero, KL(q, p))

@@ -34,6 +34,10 @@ class Exact(eqx.Module):
         ... )
         >>> print(f"{value:.3f}")  # of N(0, exp(-2)), by fj.Exact()
         -0.843
+
+    References:
+        Chen, Rubanova, Bettencourt, Duvenaud (2018), "Neural ordinary differential equations",
+        arXiv 1806.07366, theorem 1.
     """
 
 

@@ -91,9 +91,11 @@ def transition_log_probs(
     They are computed one after the other, since all at once take n times the memory in a gradient.
     Where it pays, as with a small network and few samples, a step is a path of its own:
 
-        pairs = jnp.stack([path[:-1], path[1:]], axis=1)  # (n, 2, ...)
-        spans = jnp.stack([ts[:-1], ts[1:]], axis=1)
-        jax.vmap(lambda pair, span: fj.path_log_prob(pair, sde, span))(pairs, spans)
+    ```
+    pairs = jnp.stack([path[:-1], path[1:]], axis=1)  # (n, 2, ...)
+    spans = jnp.stack([ts[:-1], ts[1:]], axis=1)
+    jax.vmap(lambda pair, span: fj.path_log_prob(pair, sde, span))(pairs, spans)
+    ```
 
     Args:
         path: as in `path_log_prob`.
@@ -155,8 +157,8 @@ def path_log_ratio(
         step: as in `path_log_prob`, the same for both.
 
     Returns:
-        The log ratio, a scalar. NaN where it does not exist: where the noise differs, or the means
-        do and there is no noise.
+        The log ratio, a scalar of the path's dtype but at least float32. It is NaN where it does
+        not exist, because the noise differs, or the means do and there is no noise.
 
     Raises:
         TypeError, ValueError: as `path_log_prob`, but for the noise; and if that of the two is

@@ -62,7 +62,8 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
 
     References:
         Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4 (post-
-        training change of the scheduler); Karras et al., 2022, arXiv 2206.00364, section 2.
+        training change of the scheduler); Karras, Aittala, Aila, Laine, "Elucidating the design
+        space of diffusion-based generative models", 2022, arXiv 2206.00364, section 2.
     """
     v = as_velocity(v, "change_schedule")
     model = _Changed(v, checked_schedule(new, name="new"))

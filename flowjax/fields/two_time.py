@@ -42,7 +42,8 @@ def two_time(model: Callable[[Any, Any, Any, Any], Any]) -> "TwoTime":
 
     References:
         Geng, Deng, Bai, Kolter, He, "Mean flows for one-step generative modeling", 2025, arXiv
-        2505.13447, equation 3; Boffi, Albergo, Vanden-Eijnden, 2025, arXiv 2505.18825, section 2.
+        2505.13447, equation 3; Boffi, Albergo, Vanden-Eijnden, "How to build a consistency model:
+        learning flow maps via self-distillation", 2025, arXiv 2505.18825, section 2.
     """
     if hasattr(type(model), "gives"):
         raise TypeError(f"model must be a function (t, r, x, args), got {described(model)}.")

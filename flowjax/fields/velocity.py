@@ -91,6 +91,9 @@ def velocity(
 class Velocity(eqx.Module):
     r"""The velocity of a flow: a field `(t, x, args) -> u` that knows its schedule and its model.
 
+    $$u_t(x) = \dot\alpha\,D + \dot\sigma\,E, \qquad D = E[x_1 \mid x_t = x], \quad
+    E = E[x_0 \mid x_t = x]$$
+
     `fj.velocity` and `target.velocity` make it. It is the one owner of a schedule: what needs one
     (samplers, noise, guidance) reads it here, and reads what the model predicts directly, by
     `data_and_noise`.
@@ -104,6 +107,9 @@ class Velocity(eqx.Module):
         domain: where the velocity is determined; see `velocity`.
         pair_domain: where the data and the noise are.
 
+    Raises:
+        TypeError: it is not made by one of the two.
+
     Example:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
@@ -114,6 +120,9 @@ class Velocity(eqx.Module):
         >>> doubled = v.with_model(lambda t, x, args: 2 * v.model(t, x, args))
         >>> doubled.schedule, float(doubled(0.5, jnp.array(1.0), None))
         (CondOT(), 10.0)
+
+    References:
+        Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264, section 4.
     """
 
     gives = "velocity"

@@ -15,16 +15,18 @@ from flowjax._types import Times
 
 
 def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
-    """The n + 1 equally spaced times from t0 to t1.
+    r"""The n + 1 equally spaced times from t0 to t1.
 
-    ``ts[i] = t0 + i h`` with ``h = (t1 - t0) / n``, each computed afresh as
-    ``t0 + (i/n) (t1 - t0)``: rounding does not accumulate, both ends are exact, and no time
-    comes before the one it follows. From plain numbers the grid is concrete, also under `jit`.
+    $$\mathrm{ts}_i = t_0 + \frac in\,(t_1 - t_0), \qquad i = 0, \dots, n$$
+
+    with t0 and t1 the arguments. Each time is computed afresh, so that rounding does not
+    accumulate, both ends are exact, and no time comes before the one it follows. From plain numbers
+    the grid is concrete, also under `jit`.
 
     Args:
         n: number of steps, a static positive int.
         t0: first time, a scalar, in the units of time of the field. May be traced.
-        t1: last time, likewise. ``t1 < t0`` gives a decreasing grid, on which an ODE runs
+        t1: last time, a scalar like t0. ``t1 < t0`` gives a decreasing grid, on which an ODE runs
             backward.
 
     Returns:
@@ -43,7 +45,8 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
         Array([0.  , 0.25, 0.5 , 0.75, 1.  ], dtype=float32)
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 1.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, section 2.1.
     """
     n = _check.positive_int(n, "n")
     dtypes = [
@@ -71,7 +74,12 @@ def uniform_grid(n: int, t0: Any = 0.0, t1: Any = 1.0) -> Times:
 def grid_through(times: Any, max_step: Any) -> tuple[Times, np.ndarray]:
     r"""A grid that goes through all of the times, by steps of at most max_step.
 
-    Between two neighbours it is uniform, of the least number of steps that are short enough.
+    Between two neighbours it is uniform, of the least number of steps that are short enough:
+
+    $$s_j + \frac{i}{m_j}\,(s_{j+1} - s_j), \quad i = 0, \dots, m_j, \qquad
+    m_j = \Big\lceil \frac{s_{j+1} - s_j}{\delta} \Big\rceil$$
+
+    for the times s and the longest step $\delta$.
 
     Args:
         times: (m,) times, increasing, not traced, such as those of observations, with that at

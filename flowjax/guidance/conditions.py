@@ -70,9 +70,9 @@ def classifier_free(v: Velocity, scale: ArrayLike | Callable[[Any], Any], null: 
 
     References:
         Ho, Salimans, "Classifier-free diffusion guidance", 2022, arXiv 2207.12598, equation 6
-        (their scale is w - 1); Holderrieth, Erives (MIT 6.S184), 2025, arXiv 2506.02070, section 5;
-        Bradley, Nakkiran, "Classifier-free guidance is a predictor-corrector", 2024, arXiv
-        2408.09000, on what it samples.
+        (their scale is w - 1); Holderrieth, Erives, "An introduction to flow matching and diffusion
+        models" (MIT 6.S184), 2025, arXiv 2506.02070, section 5; Bradley, Nakkiran, "Classifier-free
+        guidance is a predictor-corrector", 2024, arXiv 2408.09000, on what it samples.
     """
     v = as_velocity(v, "classifier_free")
     return v.with_model(_ClassifierFree(v, ScalarFunction(scale, "scale"), null))

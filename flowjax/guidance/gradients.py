@@ -90,7 +90,7 @@ def by_gradient(
     References:
         Dhariwal, Nichol, "Diffusion models beat GANs on image synthesis", 2021, arXiv 2105.05233,
         section 4; Chung, Kim, Mccann, Klasky, Ye, "Diffusion posterior sampling for general noisy
-        inverse problems", 2023, arXiv 2209.14687, equation 10 (of the expected data).
+        inverse problems", 2022, arXiv 2209.14687, equation 10 (of the expected data).
     """
     v = as_velocity(v, "by_gradient")
     if v.coupled:

@@ -15,9 +15,13 @@ from flowjax import _check
 from flowjax.interop.to_diffrax import brownian_path_of, to_diffrax
 from flowjax.solver.brownian import brownian_increments, coarsen
 from flowjax.solver.ode_steps import euler, heun, midpoint
-from flowjax.solver.reversible import reversible_heun
 from flowjax.solver.sde import SDE, noise_like
-from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
+from flowjax.solver.sde_steps import (
+    euler_maruyama,
+    milstein,
+    reversible_heun,
+    stochastic_heun,
+)
 from flowjax.solver.stepper import name_of
 from flowjax.solver.views import solve
 

@@ -15,12 +15,15 @@ from flowjax.solver.stepper import Stepper
 def from_diffrax(solver: Any) -> Stepper:
     r"""A solver of diffrax as a step of `solve`: of an ODE, or of an SDE on the increments here.
 
-    Explicit and implicit Runge-Kutta methods (`Tsit5`, `Dopri5`, `Kvaerno5`, ...), and the methods
-    for SDEs that need no more of the noise than its increment (`Euler`, `Heun`, `ItoMilstein`,
-    `EulerHeun`, `StratonovichMilstein`, `Midpoint`, `Ralston`, `ReversibleHeun`). Its steps are
-    those of the grid; its error estimate is left alone. What it computes for the next step (FSAL)
-    travels as the memory of a `Stepper`. Every adjoint but `Reversible` goes through it, so its
-    gradient is that of the discrete solve.
+    $$k_i = f\Big(t_0 + c_i h,\; x + h \sum_j a_{ij} k_j\Big), \qquad
+    x_1 = x + h \sum_i b_i k_i$$
+
+    with the coefficients of the solver, for explicit and implicit Runge-Kutta methods (`Tsit5`,
+    `Dopri5`, `Kvaerno5`, ...); and the methods for SDEs that need no more of the noise than its
+    increment (`Euler`, `Heun`, `ItoMilstein`, `EulerHeun`, `StratonovichMilstein`, `Midpoint`,
+    `Ralston`, `ReversibleHeun`). Its steps are those of the grid; its error estimate is left alone.
+    What it computes for the next step (FSAL) travels as the memory of a `Stepper`. Every adjoint
+    but `Reversible` goes through it, so its gradient is that of the discrete solve.
 
     Args:
         solver: such as ``diffrax.Tsit5()``.

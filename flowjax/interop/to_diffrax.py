@@ -28,7 +28,11 @@ def to_diffrax(
     r"""The same problem for `diffrax.diffeqsolve`: terms, Brownian path, state, args and grid.
 
     The Brownian path is the one that the key names here: over a step of the grid its increment is,
-    bit for bit, the one that `solve` uses. Within a step it is straight, so that a diffrax solver
+    bit for bit, the one that `solve` uses. Within a step it is straight,
+
+    $$W_t = W_{t_i} + \frac{t - t_i}{t_{i+1} - t_i}\,dW_i, \qquad t_i \le t \le t_{i+1}$$
+
+    so that a diffrax solver
     with steps of its own solves the equation of that smoother path; for the limit of small steps
     `refine` the increments first.
 
@@ -42,7 +46,7 @@ def to_diffrax(
         first_step: as in `solve`.
 
     Returns:
-        Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver. For steps of
+        Keyword arguments of `diffrax.diffeqsolve`, all it needs but the solver. For steps of
         diffrax's own choice replace ``stepsize_controller`` and ``dt0``.
 
     Raises:

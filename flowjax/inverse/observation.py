@@ -44,6 +44,10 @@ class Observation(eqx.Module):
         >>> first_of_two = fj.inverse.Observation(jnp.array(1.0), lambda x: x[0], sigma=0.5)
         >>> print(f"{first_of_two(jnp.array([1.0, 7.0])):.3f}")  # -log(0.5 sqrt(2 pi))
         -0.226
+
+    References:
+        Chung, Kim, Mccann, Klasky, Ye, "Diffusion posterior sampling for general noisy inverse
+        problems", 2022, arXiv 2209.14687.
     """
 
     observed: State

@@ -80,9 +80,9 @@ def twisted_smc(
             estimate expectations a little better.
 
     Returns:
-        `Particles`: samples, log_weights, log_evidence, an estimate of log p(y). Where all weights
-        have vanished (or one is NaN) all three are NaN, and there is a warning unless the call is
-        traced.
+        `Particles(samples, log_weights, log_evidence)`, the last an estimate of log p(y). Where all
+        weights have vanished (or one is NaN) all three are NaN, and there is a warning unless the
+        call is traced.
 
     Raises:
         TypeError: v is not a `Velocity`, log_likelihood or init is no function of one argument,

@@ -156,7 +156,8 @@ def bridge(
 
     References:
         Shi, De Bortoli, Campbell, Doucet, "Diffusion Schroedinger bridge matching", 2023, arXiv
-        2303.16852, algorithm 1; Peluchetti, 2023, arXiv 2304.00917.
+        2303.16852, algorithm 1; Peluchetti, "Diffusion bridge mixture transports, Schroedinger
+        bridge problems and generative modeling", 2023, arXiv 2304.00917.
     """
     _check.single_key(key)
     _check.function(model, "model", "(t, x, args) -> u")

@@ -109,8 +109,10 @@ def flow_matching(
 
     References:
         Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow matching for generative modeling", 2022,
-        arXiv 2210.02747, equation 14; Salimans, Ho, 2022, arXiv 2202.00512, appendix D;
-        Holderrieth, Erives (MIT 6.S184), 2025, arXiv 2506.02070, section 4.1.
+        arXiv 2210.02747, equation 14; Salimans, Ho, "Progressive distillation for fast
+        sampling of diffusion models", 2022, arXiv 2202.00512, appendix D;
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, section 4.1.
     """
     _check.single_key(key)
     x1 = _check.state(x1, "x1")
@@ -157,7 +159,8 @@ def interpolate(x0: Any, x1: Any, t: Any, schedule: Any) -> State:
         [1.0]
 
     References:
-        Lipman et al., 2022, arXiv 2210.02747, equation 10.
+        Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow matching for generative modeling", 2022,
+        arXiv 2210.02747, equation 10.
     """
     x1 = _check.state(x1, "x1")
     x0 = _check.alike(x0, x1, "x0", exact=False, of="x1")
@@ -166,13 +169,15 @@ def interpolate(x0: Any, x1: Any, t: Any, schedule: Any) -> State:
 
 
 def drop_label(key: Array, label: Any, null: Any, rate: Any = 0.1) -> Any:
-    """The label, or now and then the null label, as classifier-free guidance is trained.
+    r"""The label, or now and then the null label, as classifier-free guidance is trained.
+
+    $$y' = \varnothing \text{ with probability } r, \quad y \text{ otherwise}$$
 
     Args:
         key: one JAX key, such as one of the two that the key of a loss is split into.
         label: of one sample: an array or a pytree of them.
         null: what stands for no label, with the structure and shapes of label.
-        rate: the probability of the null label.
+        rate: r, the probability of the null label, a scalar from 0 to 1.
 
     Returns:
         What to train with, like label.

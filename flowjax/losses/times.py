@@ -25,7 +25,7 @@ def uniform(u: Array) -> Array:
     r"""The uniform law, $t \sim U(0, 1)$.
 
     Args:
-        u: a uniform number.
+        u: a uniform number in (0, 1), an array of any shape.
 
     Returns:
         The time, u itself.
@@ -35,6 +35,10 @@ def uniform(u: Array) -> Array:
         >>> import flowjax as fj
         >>> float(fj.losses.uniform(jnp.array(0.25)))
         0.25
+
+    References:
+        Lipman, Chen, Ben-Hamu, Nickel, Le, "Flow matching for generative modeling", 2022,
+        arXiv 2210.02747, section 3.
     """
     return u
 

@@ -41,7 +41,8 @@ def snr() -> Weight:
 
     References:
         Ho, Jain, Abbeel, "Denoising diffusion probabilistic models", 2020, arXiv 2006.11239,
-        equation 14; Kingma et al., 2021, arXiv 2107.00630.
+        equation 14; Kingma, Salimans, Poole, Ho, "Variational diffusion models", 2021, arXiv
+        2107.00630.
     """
     return _of_data(lambda path: quotient(path.alpha**2, path.variance))
 
@@ -97,7 +98,8 @@ def edm_weight(sigma_data: Any = 0.5) -> Weight:
         1.25
 
     References:
-        Karras, Aittala, Aila, Laine, 2022, arXiv 2206.00364, table 1 and equation 144.
+        Karras, Aittala, Aila, Laine, "Elucidating the design space of diffusion-based generative
+        models", 2022, arXiv 2206.00364, table 1 and equation 144.
     """
     sigma_data = _positive(sigma_data, "sigma_data")
 
@@ -128,7 +130,8 @@ def sigmoid_weight(bias: Any = -1.0) -> Weight:
 
     References:
         Hoogeboom, Mensink, Heek, Lamerigts, Gao, Salimans, "Simpler diffusion", 2024, arXiv
-        2410.19324, section 2.2; Kingma, Gao, 2023, arXiv 2303.00848.
+        2410.19324, section 2.2; Kingma, Gao, "Understanding diffusion objectives as the ELBO with
+        simple data augmentation", 2023, arXiv 2303.00848.
     """
     bias = _check.number(bias, "bias")
 

@@ -77,7 +77,7 @@ def adjoint_matching(
             draws no noise, such as the last of `ancestral`, adds nothing to the loss.
 
     Returns:
-        ``(loss, reward)``: two scalars, of at least 32 bits the first; the second is r(X_1), which
+        ``(loss, reward)``, two scalars, of at least 32 bits the first; the second is r(X_1), which
         `fj.training` passes on as ``info.aux``. For a batch, `jax.vmap` and the mean.
 
     Raises:

@@ -175,9 +175,10 @@ def group_advantages(rewards: Any, *, scaled: bool = True) -> Array:
         [[-2.0, 2.0], [0.0, 0.0]]
 
     References:
-        Shao et al., "DeepSeekMath", 2024, arXiv 2402.03300, section 4.1; Liu et al., 2025,
-        arXiv 2505.05470, equation 3; Kool, van Hoof, Welling, "Buy 4 REINFORCE samples, get a
-        baseline for free!", 2019 (not scaled).
+        Shao et al., "DeepSeekMath: pushing the limits of mathematical reasoning in open language
+        models", 2024, arXiv 2402.03300, section 4.1; Liu et al., "Flow-GRPO: training flow matching
+        models via online RL", 2025, arXiv 2505.05470, equation 3; Kool, van Hoof, Welling, "Buy 4
+        REINFORCE samples, get a baseline for free!", 2019 (not scaled).
     """
     rewards = _check.real(rewards, "rewards")
     if rewards.ndim == 0 or rewards.shape[-1] < 2:

@@ -45,7 +45,23 @@ def dpmpp_2m(
     0. It is left out too on a step of |h| > 1.5 that is more than twice the one before: such is the
     last of a uniform grid that stops short of sigma = 0, where D hardly changes any more.
 
-    It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.
+    It is a `Stepper`.
+
+    Args:
+        field: a `Velocity`.
+        t0: start of the step, a scalar in [0, 1].
+        t1: end of the step, a scalar in [0, 1].
+        x: state at t0, a floating array or a pytree of them.
+        args: passed on to the model.
+        dw: unused.
+        memory: what the step before returned, or what `dpmpp_2m.init` gives.
+
+    Returns:
+        State at t1, like x, and the memory for the next step.
+
+    Raises:
+        TypeError: in `solve`, if the field is not a `Velocity`.
+        ValueError: in `solve`, if times leave [0, 1] or go forth and back.
 
     Example:
         >>> import jax.numpy as jnp
@@ -77,10 +93,27 @@ def dpmpp_2m_sde(
     \Big[\Big(1 + \frac{1}{2r}\Big) D_0 - \frac{1}{2r} D_{-1}\Big]
     + \sigma_1 \sqrt{1 - e^{-2h}}\,\xi, \qquad r = \frac{h_{-1}}{h}$$
 
-    the midpoint form; the step of `ancestral` and a correction, which is left out where that of
-    `dpmpp_2m` is.
+    with $\xi = dW / \sqrt{t_1 - t_0}$, and h and D as in `dpmpp_2m`: the midpoint form. It
+    is the step of `ancestral` and a correction, which is left out where that of `dpmpp_2m` is.
 
-    It is a `Stepper` for a `Velocity`, and with a key. Times lie within [0, 1] and go one way.
+    It is a `Stepper`.
+
+    Args:
+        field: a `Velocity`.
+        t0: start of the step, a scalar in [0, 1].
+        t1: end of the step, a scalar in [0, 1], not before t0.
+        x: state at t0, a floating array or a pytree of them.
+        args: passed on to the model.
+        dw: Brownian increment over the step, like x.
+        memory: what the step before returned, or what `dpmpp_2m_sde.init` gives.
+
+    Returns:
+        State at t1, like x, and the memory for the next step.
+
+    Raises:
+        TypeError: in `solve`, if the field is not a `Velocity`.
+        ValueError: in `solve`, if times leave [0, 1] or go forth and back, or the velocity is of
+            coupled pairs, which have no score.
 
     Example:
         >>> import jax

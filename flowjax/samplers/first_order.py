@@ -37,14 +37,14 @@ def ddim(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None 
 
     Args:
         field: a `Velocity`.
-        t0: start of the step, in [0, 1].
-        t1: end of the step, in [0, 1].
-        x: state at t0.
+        t0: start of the step, a scalar in [0, 1].
+        t1: end of the step, a scalar in [0, 1].
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the model.
         dw: unused.
 
     Returns:
-        State at t1.
+        State at t1, like x.
 
     Raises:
         TypeError: in `solve`, if the field is not a `Velocity`.
@@ -82,14 +82,14 @@ def ancestral(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: 
 
     Args:
         field: a `Velocity`.
-        t0: start of the step, in [0, 1].
-        t1: end of the step, in [0, 1], not before t0.
-        x: state at t0.
+        t0: start of the step, a scalar in [0, 1].
+        t1: end of the step, a scalar in [0, 1], not before t0.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the model.
-        dw: Brownian increment over the step.
+        dw: Brownian increment over the step, like x.
 
     Returns:
-        State at t1.
+        State at t1, like x.
 
     Raises:
         TypeError: in `solve`, if the field is not a `Velocity`.
@@ -132,8 +132,9 @@ def stochastic_ddim(eta: float) -> "_StochasticDDIM":
         The step, for `solve` with a `Velocity` and a key.
 
     Raises:
-        TypeError: eta is not a static number.
-        ValueError: eta is not from 0 to 1.
+        TypeError: eta is not a static number; in `solve`, the field is not a `Velocity`.
+        ValueError: eta is not from 0 to 1; in `solve`, times leave [0, 1] or go forth and back, or
+            the velocity is of coupled pairs, which have no score.
 
     Example:
         >>> import jax, jax.numpy as jnp, flowjax as fj
@@ -178,7 +179,7 @@ def exponential_euler(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw:
 
     The SDE is $dX = [u + \tfrac{g^2}{2}\,\mathrm{score}]\,dt + g\,dW$, as `with_noise` makes it.
     With the data D held over the step, its noise part is an Ornstein-Uhlenbeck process in the time
-    tau, and solved exactly:
+    tau, and solved exactly, with $\xi = dW / \sqrt{t_1 - t_0}$:
 
     $$x_1 = \alpha_1 D + \sigma_1\big(e^{-\tau} E + \sqrt{1 - e^{-2\tau}}\,\xi\big), \qquad
     \tau = \int_{t_0}^{t_1} \frac{g^2}{2\sigma^2}\,dt$$
@@ -187,7 +188,8 @@ def exponential_euler(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw:
     integral, the ratio of $g^2$ to the memoryless $g_m^2 = 2(\sigma^2\dot\alpha/\alpha -
     \sigma\dot\sigma)$ is held at its value at t_0:
 
-    $$\tau = \frac{g^2}{g_m^2}\,h, \qquad \frac{g_m^2}{2\sigma^2} = \dot\lambda$$
+    $$\tau = \frac{g^2}{g_m^2}\,h, \qquad \frac{g_m^2}{2\sigma^2} = \dot\lambda, \quad
+    \lambda = \log\frac\alpha\sigma, \quad h = \lambda_1 - \lambda_0$$
 
     which is exact for the memoryless g, where tau = h and the step is that of `ancestral`; and for
     g = 0, where it is that of `ddim`. From alpha = 0, where h is infinite, it is
@@ -195,14 +197,14 @@ def exponential_euler(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw:
 
     Args:
         sde: an SDE made by `with_noise`. Its diffusion is one scalar.
-        t0: start of the step, in [0, 1].
-        t1: end of the step, not before t0.
-        x: state at t0.
+        t0: start of the step, a scalar in [0, 1].
+        t1: end of the step, a scalar, not before t0.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the model.
-        dw: Brownian increment over the step.
+        dw: Brownian increment over the step, like x.
 
     Returns:
-        State at t1.
+        State at t1, like x.
 
     Raises:
         TypeError: in `solve`, if the SDE is not made by `with_noise`.

@@ -13,14 +13,14 @@ def flow_map(field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None =
 
     Args:
         field: what `fj.two_time` makes of a model.
-        t0: start of the step.
-        t1: end of the step.
-        x: state at t0.
+        t0: start of the step, a scalar.
+        t1: end of the step, a scalar.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the model.
-        dw: not used.
+        dw: unused.
 
     Returns:
-        State at t1.
+        State at t1, like x.
 
     Raises:
         TypeError: the field is not one of two times.
@@ -33,7 +33,8 @@ def flow_map(field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None =
         1.0
 
     References:
-        Geng, Deng, Bai, Kolter, He, 2025, arXiv 2505.13447, equation 12.
+        Geng, Deng, Bai, Kolter, He, "Mean flows for one-step generative modeling", 2025, arXiv
+        2505.13447, equation 12.
     """
     if not hasattr(field, "between"):
         raise TypeError(

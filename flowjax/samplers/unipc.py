@@ -42,7 +42,8 @@ def unipc(
     r"""UniPC of order 2 in data prediction (the variant B_2): one field call a step.
 
     From the corrected state $x_0^c$ the predictor UniP-2 gives the next one, where the field is
-    called, and the corrector UniC-2 takes the step again with what it says there, D_1:
+    called, and the corrector UniC-2 takes the step again with what it says there, D_1 (h and D are
+    as in `dpmpp_2m`):
 
     $$x_1 = \frac{\sigma_1}{\sigma_0} x_0^c + \alpha_1 (1 - e^{-h})
     \Big[D_0 + \tfrac12 \frac{D_{-1} - D_0}{r}\Big], \qquad
@@ -61,7 +62,23 @@ def unipc(
     $\tfrac12 (\sigma_1 - \alpha_1 \sigma_0 / \alpha_0)(E_1 - E_0)$ instead, as in `edm_heun`. The
     predictor has order 1 where `dpmpp_2m` has.
 
-    It is a `Stepper` for a `Velocity`. Times lie within [0, 1] and go one way.
+    It is a `Stepper`.
+
+    Args:
+        field: a `Velocity`.
+        t0: start of the step, a scalar in [0, 1].
+        t1: end of the step, a scalar in [0, 1].
+        x: state at t0, a floating array or a pytree of them.
+        args: passed on to the model.
+        dw: unused.
+        memory: what the step before returned, or what `unipc.init` gives.
+
+    Returns:
+        State at t1, like x, and the memory for the next step.
+
+    Raises:
+        TypeError: in `solve`, if the field is not a `Velocity`.
+        ValueError: in `solve`, if times leave [0, 1] or go forth and back.
 
     Example:
         >>> import flowjax as fj
@@ -70,7 +87,7 @@ def unipc(
         0.501
 
     References:
-        Zhao, Bai, Rao, Zhou, Lu, "_UniPC: a unified predictor-corrector framework for fast
+        Zhao, Bai, Rao, Zhou, Lu, "UniPC: a unified predictor-corrector framework for fast
         sampling of diffusion models", 2023, arXiv 2302.04867: the multistep UniP-2 and UniC-2 of
         its appendix on data prediction, with B_2.
     """

@@ -27,9 +27,12 @@ def sample(
     sharding: Sharding | None = None,
     progress: bool = False,
 ) -> Any:
-    """Draws samples of a flow or diffusion model, one solve with a key of its own for each.
+    r"""Draws samples of a flow or diffusion model, one solve with a key of its own for each.
 
-    Sample i is
+    $$X^{(i)}_{t_0} \sim p_\mathrm{init}, \qquad
+    dX^{(i)}_t = u_t(X^{(i)}_t)\,dt + g\,dW^{(i)}_t, \qquad i = 0, \dots, \mathrm{num} - 1$$
+
+    independent of each other, and X at ts[-1] is what is returned. Sample i is
 
     ```
     init_key, path_key = jax.random.split(jax.random.fold_in(key, i))
@@ -71,7 +74,7 @@ def sample(
         progress: show a bar (tqdm) of samples, which advances with each chunk.
 
     Returns:
-        The samples: the structure of one state, each leaf of shape (num, *leaf.shape).
+        The samples, with the structure of one state, each leaf of shape (num, *leaf.shape).
 
     Raises:
         TypeError: key is not a key, init is not callable, num or batch_size is not a static
@@ -96,7 +99,7 @@ def sample(
 
     References:
         Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
-        6.S184), 2025, arXiv 2506.02070, Algorithms 1 and 2.
+        6.S184), 2025, arXiv 2506.02070, sections 2.1 and 2.2.
     """
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
     return drawn(_end, key, field_or_sde, init, ts, num, *options)
@@ -119,7 +122,10 @@ def sample_paths(
     sharding: Sharding | None = None,
     progress: bool = False,
 ) -> Any:
-    """Draws samples as `sample` does, and returns their whole paths, as `trajectory` does.
+    r"""Draws samples as `sample` does, and returns their whole paths, as `trajectory` does.
+
+    $$\big(X^{(i)}_{t_0},\; X^{(i)}_{t_k},\; X^{(i)}_{t_{2k}},\; \dots\big), \quad
+    i = 0, \dots, \mathrm{num} - 1 \qquad (k = \text{every})$$
 
     Sample i is the one that `sample` draws by the same key.
 
@@ -140,7 +146,8 @@ def sample_paths(
         progress: as in `sample`.
 
     Returns:
-        X at ts[::every] or ts[at]: each leaf has shape (num, n // every + 1, *leaf.shape).
+        X at ts[::every], each leaf of shape (num, n // every + 1, *leaf.shape). With `at`, X at
+        ts[at], of (num, len(at), *leaf.shape).
 
     Raises:
         TypeError, ValueError, ImportError: as `sample` and `trajectory`.
@@ -151,6 +158,10 @@ def sample_paths(
         >>> sde, init = fj.ornstein_uhlenbeck(1.0, 1.0), lambda key: jax.random.normal(key, (2,))
         >>> fj.sample_paths(jax.random.key(0), sde, init, fj.uniform_grid(50), 10, every=25).shape
         (10, 3, 2)
+
+    References:
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, sections 2.1 and 2.2.
     """
     view = _Path(_check.positive_int(every, "every"), indices_of(at, every, ts))
     options = (args, args_axes, step, adjoint, batch_size, sharding, progress)
@@ -172,7 +183,9 @@ def sample_pairs(
     sharding: Sharding | None = None,
     progress: bool = False,
 ) -> tuple[Any, Any]:
-    """Draws samples as `sample` does, and returns where each began too, as reflow wants it.
+    r"""Draws samples as `sample` does, and returns where each began too, as reflow wants it.
+
+    $$\big(X^{(i)}_{t_0},\; X^{(i)}_{t_n}\big), \qquad i = 0, \dots, \mathrm{num} - 1$$
 
     Args:
         key: as in `sample`.
@@ -189,7 +202,7 @@ def sample_pairs(
         progress: as in `sample`.
 
     Returns:
-        X at ts[0] and at ts[-1]: each leaf has shape (num, *leaf.shape).
+        X at ts[0] and at ts[-1], each leaf of shape (num, *leaf.shape).
 
     Raises:
         TypeError, ValueError, ImportError: as `sample`.

@@ -25,7 +25,9 @@ _LAST_PART = 1 / 256
 
 
 class Schedule(eqx.Module):
-    r"""The pair (alpha, sigma) of a path `x_t = alpha x_1 + sigma x_0`; t = 0 is noise, 1 is data.
+    r"""The pair (alpha, sigma) of a path from noise at t = 0 to data at t = 1.
+
+    $$x_t = \alpha_t\,x_1 + \sigma_t\,x_0, \qquad x_0 \sim N(0, I)$$
 
     A schedule of one's own is a subclass with the methods `alpha(t)` and `sigma(t)`, or `alpha(t)`
     and `variance(t)`, sigma squared. They are given an array of times of any shape and return one
@@ -62,6 +64,11 @@ class Schedule(eqx.Module):
         0.500 0.866
         >>> print(f"{Cosine().time_at(Cosine().log_snr(0.7)):.3f}")
         0.700
+
+    References:
+        Kingma, Salimans, Poole, Ho, "Variational diffusion models", 2021, arXiv 2107.00630,
+        section 3.1; Lipman et al., "Flow matching guide and code", 2024, arXiv 2412.06264,
+        section 4.
     """
 
     def __check_init__(self):

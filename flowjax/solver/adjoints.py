@@ -27,7 +27,15 @@ _FEW_BYTES = 2**15
 
 
 class Checkpointed(NamedTuple):
-    """Stores states only and recomputes each step in the backward pass; the default.
+    r"""Stores states only and recomputes each step in the backward pass; the default.
+
+    For steps $X_{k+1} = \Phi_k(X_k, \theta)$ and any function L of the last state it computes,
+    exactly for the solve as it is,
+
+    $$\lambda_n = \nabla L(X_n), \quad
+    \lambda_k = \Big(\frac{\partial\Phi_k}{\partial x}\Big)^\top \lambda_{k+1}, \qquad
+    \frac{dL}{d\theta}
+    = \sum_{k=0}^{n-1} \Big(\frac{\partial\Phi_k}{\partial\theta}\Big)^\top \lambda_{k+1}$$
 
     The n steps are cut into segments of about n / segments steps. The backward pass keeps the
     states between segments, and within the segment at hand the states between steps; what the
@@ -97,7 +105,12 @@ class Checkpointed(NamedTuple):
 
 
 class Direct(NamedTuple):
-    """Plain automatic differentiation of the loop, which stores whatever the steps computed.
+    r"""Plain automatic differentiation of the loop, which stores whatever the steps computed.
+
+    The gradient is that of `Checkpointed`: for steps $X_{k+1} = \Phi_k(X_k)$,
+
+    $$\nabla_{x_0} L(X_n) = \Big(\frac{\partial\Phi_0}{\partial x}\Big)^\top \cdots
+    \Big(\frac{\partial\Phi_{n-1}}{\partial x}\Big)^\top \nabla L(X_n)$$
 
     Cost of a gradient, for a step of c field calls: nc field calls and nc transposed ones, and
     every intermediate result of all of them in memory. It can pay for few, cheap steps.
@@ -108,6 +121,10 @@ class Direct(NamedTuple):
         >>> end = lambda x0: fj.solve(fj.linear_field, x0, ts, args=1.0, adjoint=fj.Direct())
         >>> round(float(jax.grad(end)(1.0)), 4)
         0.3487
+
+    References:
+        Griewank, Walther (2008), "Evaluating derivatives: principles and techniques of algorithmic
+        differentiation", SIAM, chapter 3.
     """
 
     def scan(
@@ -118,18 +135,22 @@ class Direct(NamedTuple):
 
 
 class Truncated(NamedTuple):
-    """Differentiates the last steps only: the state before them counts as a constant.
+    r"""Differentiates the last steps only: the state before them counts as a constant.
 
-    The gradient of X at the end, with respect to anything, is that of the last `last` steps, as in
-    the fine-tuning of a sampler on a reward. It is a biased gradient of the whole solve, in forward
-    mode too. In `trajectory` the states before them are constants; the first entry is x0 itself.
+    $$\sum_{k=n-m}^{n-1} \Big(\frac{\partial\Phi_k}{\partial\theta}\Big)^\top \lambda_{k+1}
+    \quad \text{in place of} \quad \frac{dL}{d\theta}, \qquad m = \mathrm{last}$$
+
+    with the steps and $\lambda$ of `Checkpointed`. The gradient of X at the end, with respect to
+    anything, is that of the last m steps, as in the fine-tuning of a sampler on a reward. It is a
+    biased gradient of the whole solve, in forward mode too. In `trajectory` the states before them
+    are constants; the first entry is x0 itself.
 
     Cost of a gradient, for a step of c field calls: that of `Checkpointed` over `last` steps, and
     n - last steps forward.
 
     Args:
-        last: number of steps, a positive int of at most n; in `trajectory`, from one of the times
-            of the path to the end: a multiple of `every`.
+        last: m, the number of steps, a positive int of at most n; in `trajectory`, from one of the
+            times of the path to the end: a multiple of `every`.
 
     Raises:
         ValueError: if last is not such an int.

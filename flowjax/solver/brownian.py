@@ -61,7 +61,8 @@ def brownian_increments(key: KeyArray, ts: Any, like: StateLike, first_step: Any
         (8, 3)
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, section 2.2.
         Salmon et al. (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
     """
     _check.single_key(key)
@@ -97,7 +98,8 @@ def brownian_path(key: KeyArray, ts: Any, like: StateLike, first_step: Any = 0) 
         (0.0, (9,))
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, section 2.2.
     """
     return jax.tree.map(
         lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]),
@@ -131,6 +133,10 @@ def coarsen(increments: StateLike, k: Any) -> State:
         >>> fine = fj.brownian_increments(jax.random.key(0), ts, jnp.zeros(3))
         >>> fj.coarsen(fine, 4).shape, fj.coarsen(fine, [0, 1, 5]).shape
         ((2, 3), (2, 3))
+
+    References:
+        Higham (2001), "An algorithmic introduction to numerical simulation of stochastic
+        differential equations", SIAM Review 43, section 4.
     """
     _check.shapes_of(increments, "increments")
     if np.ndim(k) == 1:
@@ -185,7 +191,7 @@ def refine(increments: StateLike, ts: Any, key: KeyArray) -> State:
             for further refinements: bridges are numbered apart from paths, and by the level n.
 
     Returns:
-        The same structure, each leaf of shape (2 n, ...): the increments over the grid in which
+        The same structure, each leaf of shape (2 n, ...), over the grid in which
         ``(ts[i] + ts[i + 1]) / 2`` stands between ts[i] and ts[i + 1].
 
     Raises:

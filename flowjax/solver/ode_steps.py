@@ -19,13 +19,16 @@ def euler(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = 
     Args:
         field: ``(t, x, args) -> dx``.
         t0: start of the step, a scalar.
-        t1: end of the step; before t0 to go backward.
-        x: state at t0, a pytree of floating arrays.
+        t1: end of the step, a scalar; before t0 to go backward.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the field.
         dw: unused; ODE steps take it so that all steps have one signature.
 
     Returns:
-        State at t1.
+        State at t1, like x.
+
+    Raises:
+        TypeError: in `solve`, if the field is an `SDE`.
 
     Example:
         >>> import flowjax as fj
@@ -33,7 +36,8 @@ def euler(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = 
         0.25
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithm 1.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, Algorithm 1.
     """
     return plus(x, (t1 - t0, field(t0, x, args)))
 
@@ -46,14 +50,17 @@ def heun(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = N
 
     Args:
         field: ``(t, x, args) -> dx``.
-        t0: start of the step.
-        t1: end of the step.
-        x: state at t0.
+        t0: start of the step, a scalar.
+        t1: end of the step, a scalar.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the field.
         dw: unused.
 
     Returns:
-        State at t1.
+        State at t1, like x.
+
+    Raises:
+        TypeError: in `solve`, if the field is an `SDE`.
 
     Example:
         >>> import flowjax as fj
@@ -61,7 +68,8 @@ def heun(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = N
         0.5
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.1.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, section 2.1.
         Hairer, Norsett, Wanner (1993), "Solving Ordinary Differential Equations I", section II.1.
     """
     h = t1 - t0
@@ -77,14 +85,17 @@ def midpoint(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None
 
     Args:
         field: ``(t, x, args) -> dx``.
-        t0: start of the step.
-        t1: end of the step.
-        x: state at t0.
+        t0: start of the step, a scalar.
+        t1: end of the step, a scalar.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the field.
         dw: unused.
 
     Returns:
-        State at t1.
+        State at t1, like x.
+
+    Raises:
+        TypeError: in `solve`, if the field is an `SDE`.
 
     Example:
         >>> import flowjax as fj
@@ -111,14 +122,17 @@ def rk4(field: Field, t0: Scalar, t1: Scalar, x: State, args: Any, dw: None = No
 
     Args:
         field: ``(t, x, args) -> dx``.
-        t0: start of the step.
-        t1: end of the step.
-        x: state at t0.
+        t0: start of the step, a scalar.
+        t1: end of the step, a scalar.
+        x: state at t0, a floating array or a pytree of them.
         args: passed on to the field.
         dw: unused.
 
     Returns:
-        State at t1.
+        State at t1, like x.
+
+    Raises:
+        TypeError: in `solve`, if the field is an `SDE`.
 
     Example:
         >>> import flowjax as fj

@@ -8,26 +8,23 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import lineax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
 
-from flowjax._numerics import plus, weighted, wide
-from flowjax._types import Scalar, State
+from flowjax._numerics import wide
+from flowjax._types import State
 from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals, where_taken
 from flowjax.solver.loop import Steps
 from flowjax.solver.outputs import as_value
-from flowjax.solver.sde import diffusion_of, fields_of, product
-from flowjax.solver.stepper import Stepper
 
 
 class Reversible(NamedTuple):
     r"""Reconstructs the states backward instead of storing them: constant memory in n.
 
-    An explicit ODE step Psi, as the increment it adds, is carried by a pair of states that can be
-    solved backward in closed form:
+    An explicit ODE step $\Psi$, as the increment it adds, is carried by a pair of states that can
+    be solved backward in closed form:
 
     $$y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad
     z_{n+1} = z_n - \Psi_{-h}(t_{n+1}, y_{n+1}), \qquad y_0 = z_0 = x_0$$
@@ -299,45 +296,3 @@ _step_p.def_abstract_eval(
 ad.primitive_jvps[_step_p] = _jvp
 batching.fancy_primitive_batchers[_step_p] = _batch
 mlir.register_lowering(_step_p, mlir.lower_fun(_flat_step, multiple_results=True))
-
-
-def _init_heun(sde: Any, t0: Scalar, x0: State, args: Any) -> PyTree:
-    sde = fields_of(sde, "reversible_heun")
-    return x0, sde.drift(t0, x0, args), _kept(diffusion_of(sde, t0, x0, args))
-
-
-def _step_heun(
-    sde: Any, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State, memory: PyTree
-) -> tuple[State, PyTree]:
-    h, (y, f0, g0) = t1 - t0, memory
-    by_noise0 = product(diffusion_of(sde, t0, y, args) if g0 is None else g0, dw, x)
-    y = weighted(x, (2, x), (-1, y), (h, f0), (1, by_noise0))
-    f1, g1 = sde.drift(t1, y, args), diffusion_of(sde, t1, y, args)
-    x = plus(x, (h / 2, f0), (h / 2, f1), (0.5, by_noise0), (0.5, product(g1, dw, x)))
-    return x, (y, f1, _kept(g1))
-
-
-def _kept(g: Any) -> Any:
-    """A diffusion to remember; of an operator, which may be no arrays, it is computed again."""
-    return None if isinstance(g, lineax.AbstractLinearOperator) else g
-
-
-reversible_heun = Stepper(_init_heun, _step_heun, symmetric=True, calls_end=True)
-r"""Reversible Heun for a Stratonovich SDE: symmetric, strong order 1/2 (1 for additive noise).
-
-$$\hat X_{n+1} = 2 X_n - \hat X_n + h f_n + g_n \odot dW, \qquad
-X_{n+1} = X_n + \tfrac h2 (f_n + f_{n+1}) + \tfrac12 (g_n + g_{n+1}) \odot dW$$
-
-with f_n and g_n at (t_n, \hat X_n): one call of each field a step. Run backward it is itself, so
-that `Reversible` can solve it backward.
-
-Stability: on dX = -theta X dt the pair has the eigenvalues exp(-a) and -exp(a) with
-a = arsinh(h theta). The second, parasitic, grows by exp(theta (t_1 - t_0)) over the whole solve,
-whatever the step: where the drift contracts by more than the digits that the solution is to keep,
-it takes them. On a rotation, where theta is imaginary, both stay on the unit circle up to
-h |theta| = 1. Strongly contracting drifts want `stochastic_heun` and another adjoint.
-
-References:
-    Kidger, Foster, Li, Lyons (2021), "Efficient and Accurate Gradients for Neural SDEs",
-    arXiv 2105.13493, algorithm 1.
-"""

@@ -75,7 +75,8 @@ class SDE(eqx.Module):
         True
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, section 2.2.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, section 2.2.
         Kloeden, Platen (1992), "Numerical Solution of SDEs", section 4.8, for a matrix.
     """
 

@@ -13,6 +13,10 @@ from typing import Any, NamedTuple
 class Stepper(NamedTuple):
     r"""A method that remembers, such as a multistep method.
 
+    $$m_0 = \mathrm{init}(u, t_0, x_0, \mathrm{args}), \qquad
+    (x_{k+1}, m_{k+1})
+    = \mathrm{step}(u, t_k, t_{k+1}, x_k, \mathrm{args}, dW_k, m_k)$$
+
     Args:
         init: ``(field, t0, x0, args) -> memory``, called once before the first step; the memory
             is any pytree of arrays.

@@ -40,7 +40,7 @@ def solve(
 ) -> State:
     r"""Solves an ODE or SDE from ts[0] to ts[-1] with one step per interval of the grid.
 
-    $$dX_t = u_t(X_t)\,dt \qquad\text{or}\qquad dX_t = f(t, X_t)\,dt + g(t, X_t) \odot dW_t,
+    $$dX_t = u_t(X_t)\,dt \qquad\text{or}\qquad dX_t = f(t, X_t)\,dt + g(t, X_t)\,dW_t,
     \qquad X_{t_0} = x_0$$
 
     One sample is solved; a batch is `jax.vmap` over x0 or over keys. The call is compiled, and
@@ -99,7 +99,8 @@ def solve(
         (100,)
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, sections 2.1 and 2.2.
     """
     problem = Problem(
         field_or_sde, x0, ts, args, step, key, increments, adjoint, first_step, progress
@@ -148,8 +149,8 @@ def trajectory(
             ints from 0 to n, increasing.
 
     Returns:
-        X at ts[::every], the first entry x0: every leaf has shape (n // every + 1, *leaf.shape).
-        With `at`, X at ts[at]: (len(at), *leaf.shape).
+        X at ts[::every], of which the first is x0, with leaves of shape
+        (n // every + 1, *leaf.shape). With `at`, X at ts[at], of (len(at), *leaf.shape).
 
     Raises:
         TypeError, ValueError: as `solve`, and if `every` is not a positive int of at most n, `at`
@@ -161,7 +162,8 @@ def trajectory(
         Array([1.       , 0.5625   , 0.3164...], dtype=float32)
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, sections 2.1 and 2.2.
     """
     every = _check.positive_int(every, "every")
     wanted = indices_of(at, every, ts) or every
@@ -241,7 +243,8 @@ def fold(
         0.3164 0.6836
 
     References:
-        MIT 6.S184, "Flow Matching and Diffusion Models", lecture notes, Algorithms 1 and 3.
+        Holderrieth, Erives, "An introduction to flow matching and diffusion models" (MIT
+        6.S184), 2025, arXiv 2506.02070, sections 2.1 and 2.2.
     """
     form = "(value, t0, t1, x0, x1, dw) -> value"
     _check.function(update, "update", form, takes=6)

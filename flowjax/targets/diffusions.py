@@ -31,7 +31,7 @@ def ornstein_uhlenbeck(theta: Any, sigma: Any) -> SDE:
             the law.
 
     Returns:
-        The SDE. Its fields hold theta and sigma as leaves: one can differentiate with respect
+        The SDE. Its fields hold theta and sigma as leaves. One can differentiate with respect
         to them, and a change of their values compiles nothing again.
 
     Raises:

@@ -23,7 +23,8 @@ def save(path: Any, state: TrainState) -> None:
     """Writes the arrays of a state to a file, all of them or, if it is stopped, nothing.
 
     Args:
-        path: of the file; what is there is replaced once the new one is whole.
+        path: the path of the file, a string or an `os.PathLike`; what is there is replaced once the
+            new one is whole.
         state: a `TrainState`, such as a callback of `fit` is given.
 
     Raises:
@@ -61,8 +62,8 @@ def restore(path: Any, like: TrainState) -> TrainState:
     """The state that `save` has written, for `fit(..., state=)` to go on from.
 
     Args:
-        path: of the file.
-        like: a state of the same model, key and optimiser, such as `init` makes.
+        path: the path of the file, a string or an `os.PathLike`.
+        like: a `TrainState` of the same model, key and optimiser, such as `init` makes.
 
     Returns:
         A `TrainState`, with the arrays of the file.

@@ -77,7 +77,7 @@ def fit(
         progress: show a bar (tqdm) with the current loss.
 
     Returns:
-        ``(state, losses)``: the last state, with the trained model ``state.model``, and the mean
+        ``(state, losses)``, the last state, with the trained model ``state.model``, and the mean
         loss of each batch before its update, of shape (steps,). A loss that is not finite is
         passed on, with a RuntimeWarning that names the first such step: nothing is skipped.
 
@@ -112,6 +112,10 @@ def fit(
         ... )
         >>> print(f"{state.model:.2f}", losses.shape)
         3.00 (200,)
+
+    References:
+        Robbins, Monro (1951), "A stochastic approximation method", Annals of Mathematical
+        Statistics 22.
     """
     steps, every = _check.positive_int(steps, "steps"), _check.positive_int(every, "every")
     how = {"optimizer": optimizer, "ema": ema, "trainable": trainable, "batch_loss": batch_loss}

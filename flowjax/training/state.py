@@ -34,7 +34,7 @@ class TrainState(eqx.Module):
             place of the rest; see `averaged`.
         optimizer_state: of optax.
         step: how many steps were taken, a scalar of int32.
-        key: that names the batches and the randomness of the loss.
+        key: one JAX key; it names the batches and the randomness of the loss.
         recipe: the loss, the optimiser and the rest of what `init` was given.
 
     Example:
@@ -115,6 +115,11 @@ def init(
         >>> state = fj.training.init(jnp.array(0.0), loss, key, optimizer=sgd)
         >>> int(state.step), float(state.model)
         (0, 0.0)
+
+    References:
+        Polyak, Juditsky (1992), "Acceleration of stochastic approximation by averaging", SIAM
+        Journal on Control and Optimization 30; Song, Ermon, "Improved techniques for training
+        score-based generative models", 2020, arXiv 2006.09011, technique 5.
     """
     _check.single_key(key)
     _check.function(loss, "loss", "(model, sample, key) -> scalar")
@@ -176,12 +181,19 @@ def step(state: TrainState, batch: Any) -> tuple[TrainState, Info]:
         >>> state, info = fj.training.step(state, jnp.ones(4))
         >>> float(info.loss), float(state.model)
         (1.0, 1.0)
+
+    References:
+        Robbins, Monro (1951), "A stochastic approximation method", Annals of Mathematical
+        Statistics 22.
     """
     return _compiled(state, batch)
 
 
 def averaged(state: TrainState) -> Any:
-    """The model with the moving average in the place of what is trained, or itself without one.
+    r"""The model with the moving average in the place of what is trained, or itself without one.
+
+    $$\bar\theta_k = \mathrm{ema}\,\bar\theta_{k-1} + (1 - \mathrm{ema})\,\theta_k, \qquad
+    \bar\theta_0 = \theta_0$$
 
     Args:
         state: a `TrainState`.
@@ -199,6 +211,11 @@ def averaged(state: TrainState) -> Any:
         >>> state, _ = fj.training.step(state, jnp.ones(4))
         >>> float(state.model), float(fj.training.averaged(state))
         (1.0, 0.5)
+
+    References:
+        Polyak, Juditsky (1992), "Acceleration of stochastic approximation by averaging", SIAM
+        Journal on Control and Optimization 30; Song, Ermon, "Improved techniques for training
+        score-based generative models", 2020, arXiv 2006.09011, technique 5.
     """
     if state.ema is None:
         return state.model

@@ -229,7 +229,7 @@ def refuses(value):
             makers = ("__new__", "__init__", "__check_init__", "__post_init__")
             todo += [vars(function)[maker] for maker in makers if maker in vars(function)]
         code = getattr(function, "__code__", None)
-        own = getattr(function, "__module__", "").startswith("flowjax")
+        own = str(getattr(function, "__module__", "")).startswith("flowjax")
         # (Not what checks the annotations under the tests.)
         if code is None or code in seen or not own or "site-packages" in code.co_filename:
             continue
@@ -240,7 +240,7 @@ def refuses(value):
         values = [function.__globals__[name] for name in names if name in function.__globals__]
         modules = [vars(value) for value in values if isinstance(value, ModuleType)]
         values += [module[name] for module in modules for name in names if name in module]
-        todo += [value for value in values if callable(value) and value not in public]
+        todo += {inspect.unwrap(value) for value in values if callable(value)} - public
     return False
 
 

@@ -50,12 +50,12 @@ def expectation(
 
     Two ways to make the error smaller:
 
-    - **Antithetic pairs** take the mean of f over two paths, of which the other one has -dW. The
+    - Antithetic pairs take the mean of f over two paths, of which the other one has -dW. The
       standard error is then of the means of pairs. For a linear f under a linear drift and additive
       noise it is zero; for f monotone in the noise it is smaller; for an even f of a symmetric law
       both are equal, and nothing is gained for twice the cost. X_0 is the same in both unless a
       mirror of it is given.
-    - **Control variates**, functions g of the path whose mean mu is known, take what g explains out
+    - Control variates, functions g of the path whose mean mu is known, take what g explains out
       of f: the variance is that of f times `1 - rho^2`, for rho the correlation of the two. The
       coefficient is fitted by regression on the same samples, which costs a bias of order 1 / num,
       far below the standard error. Several controls, the elements of g, are fitted jointly. mu is

@@ -104,7 +104,7 @@ def flow_matching(
         ...     predicts="data",
         ...     weight=fj.losses.min_snr(5.0),
         ... )
-        >>> float(jax.vmap(loss)(x1, keys).mean())
+        >>> float(jax.jit(jax.vmap(loss))(x1, keys).mean())
         0.0
 
     References:

@@ -87,15 +87,15 @@ def policy_gradient(
         >>> def process(drift):
         ...     return fj.SDE(lambda t, x, args: drift, lambda t, x, args: jnp.array(1.0))
         >>> zero = jnp.array(0.0)
-        >>> paths = jax.vmap(lambda key: fj.trajectory(process(zero), zero, ts, key=key))(keys)
-        >>> log_probs = jax.vmap(lambda path: fj.transition_log_probs(path, process(zero), ts))(
-        ...     paths
-        ... )
+        >>> draw = lambda key: fj.trajectory(process(zero), zero, ts, key=key)
+        >>> paths = jax.jit(jax.vmap(draw))(keys)
+        >>> log_prob = lambda path: fj.transition_log_probs(path, process(zero), ts)
+        >>> log_probs = jax.jit(jax.vmap(log_prob))(paths)
         >>> def loss(drift, *stored):
         ...     return fj.rewards.policy_gradient(process(drift), *stored, ts)
         >>> rewards = jnp.where(paths[:, -1] > 0, 1.0, 0.0)  # no gradient; P has slope 0.4
         >>> advantages = fj.rewards.group_advantages(rewards, scaled=False)
-        >>> each = jax.vmap(jax.grad(loss), (None, 0, 0, 0))
+        >>> each = jax.jit(jax.vmap(jax.grad(loss), (None, 0, 0, 0)))
         >>> print(f"{-each(zero, paths, log_probs, advantages).mean():.1f}")
         0.4
 
@@ -111,7 +111,7 @@ def policy_gradient(
     step = gaussian_step(sde, step)
     if base is not None:
         step = gaussian_step(base, step, "base")
-    elif isinstance(kl, Tracer) or bool(jnp.asarray(kl) > 0):
+    elif isinstance(kl, Tracer) or float(kl) > 0:
         raise ValueError(
             f"base must be given, what kl = {kl} is the weight of the divergence from."
         )

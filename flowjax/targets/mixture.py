@@ -75,7 +75,7 @@ class GaussianMixture(eqx.Module):
         >>> print(f"{jnp.exp(target.log_prob(jnp.array([2.0, 0.0]))):.3f}")  # 0.75 / (2 pi 0.25)
         0.477
         >>> velocity = target.velocity(fj.CondOT())
-        >>> start = velocity(0.0, jnp.array([0.0, 0.0]), None)  # towards the mean of the data
+        >>> start = jax.jit(lambda x: velocity(0.0, x, None))(jnp.zeros(2))  # to the mean of x_1
         >>> print(f"{start[0]:.3f} {start[1]:.3f}")
         1.000 0.000
 

@@ -224,7 +224,7 @@ def several(**observers: Observer) -> Observer:
     """Several observers as one, which looks at the same path; its value is a dictionary of theirs.
 
     Args:
-        observers: by name.
+        observers: each an `Observer`, by name.
 
     Returns:
         An `Observer`.

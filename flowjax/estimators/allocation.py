@@ -52,7 +52,7 @@ class MultilevelEstimate(NamedTuple):
         mean: the estimate, like what f returns, but of at least float32.
         standard_error: of each element of the mean, from the variances of the levels.
         bias: an estimate of the absolute error of the finest grid.
-        levels: what was measured on each level.
+        levels: a `Levels`, what was measured on each level.
     """
 
     mean: State
@@ -82,16 +82,16 @@ def multilevel(
     $$E f(X^L) = E f(X^0) + \sum_{l=1}^L E\big[f(X^l) - f(X^{l-1})\big], \qquad
     N_l = \Big\lceil 2\,\epsilon^{-2} \sqrt{V_l / C_l}\, \sum_k \sqrt{V_k C_k} \Big\rceil$$
 
-    X^l is the solution on the grid of level l: ts, halved l times. The two paths of a difference
+    $X^l$ is the solution on the grid of level l: ts, halved l times. The two paths of a difference
     have the same start and the same Brownian motion: the increments of the coarse one are the fine
     ones added in pairs, by `coarsen`. Their variance V_l falls like h^2 (additive noise, or
     `milstein`, and f Lipschitz) or like h (`euler_maruyama` with a diffusion that depends on x), so
-    that fine levels need few samples: the cost is of order eps^-2 or eps^-2 log(eps)^2, in place
-    of eps^-3 for plain Monte Carlo.
+    that fine levels need few samples: the cost is of order $\epsilon^{-2}$ or
+    $\epsilon^{-2} \log(\epsilon)^2$, in place of $\epsilon^{-3}$ for plain Monte Carlo.
 
     Half of the tolerance's square is for the variance and half for the bias: the numbers N_l of
-    samples, for costs C_l in steps, make the variance at most `eps^2 / 2`, and levels are added
-    until the bias is at most `eps / sqrt(2)`, as estimated for the weak order alpha by
+    samples, for costs C_l in steps, make the variance at most $\epsilon^2 / 2$, and levels are
+    added until the bias is at most $\epsilon / \sqrt2$, as estimated for the weak order alpha by
 
     $$\max\big(|\bar Y_L|,\, 2^{-\alpha} |\bar Y_{L-1}|\big) / (2^\alpha - 1)$$
 
@@ -109,7 +109,7 @@ def multilevel(
         sde: the SDE.
         init: as in `sample`.
         ts: (n + 1,) times, the grid of level 0, increasing.
-        tolerance: the root of the mean squared error that is asked for, above 0.
+        tolerance: epsilon, the root of the mean squared error that is asked for, above 0.
         args: as in `sample`.
         step: as in `solve`, without memory. Default: `euler_maruyama`.
         weak_order: alpha, 1 for all the steps of flowjax for SDEs.

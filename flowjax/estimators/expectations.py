@@ -39,8 +39,8 @@ def expectation(
     $$E f(X_{t_n}) \approx \bar y = \frac1N \sum_{i=1}^N f(X^{(i)}_{t_n}), \qquad
     \mathrm{error} = \sqrt{\frac{1}{N (N - 1)} \sum_{i=1}^N \big(f(X^{(i)}_{t_n}) - \bar y\big)^2}$$
 
-    X^(i) is sample i of `sample` by the same key. One chunk of them is held at a time, also when
-    the estimate is differentiated, so that batch_size bounds the memory whatever num is. The
+    $X^{(i)}$ is sample i of `sample` by the same key. One chunk of them is held at a time, also
+    when the estimate is differentiated, so that batch_size bounds the memory whatever num is. The
     numbers are the same to rounding for any batch_size and any number of devices. The law is that
     of the solver on its grid: the error of the steps is not part of the standard error.
 

@@ -58,8 +58,8 @@ class CrossCheck(NamedTuple):
         gradient_difference: the same of the gradient of |X|^2 / 2 at ts[-1], with respect to x0,
             args and the arrays of the field.
         order: of convergence, measured here; None where the grid cannot be coarsened three times.
-        solves: of flowjax and diffrax, one solve.
-        gradients: of flowjax and diffrax, the value with its gradient.
+        solves: the `Cost` of one solve, by flowjax and by diffrax.
+        gradients: the same of the value with its gradient.
     """
 
     steps: int

@@ -40,7 +40,7 @@ def adjoint_matching(
     diffusion: Callable[[Any], Any] | ArrayLike | None = None,
     step: Any = None,
 ) -> tuple[Array, Array]:
-    r"""The loss of one path by which a velocity learns to sample p(x) e^{r(x)} in place of p(x).
+    r"""The loss of one path by which a velocity learns to sample $p(x)\,e^{r(x)}$, not p(x).
 
     $$\sum_{k<n} \frac12 \left\|\frac{m_k(X_k) - m^{\mathrm{base}}_k(X_k)}{s_k}
     - s_k\lambda_{k+1}\right\|^2, \qquad
@@ -55,7 +55,7 @@ def adjoint_matching(
 
     It is least where $E[r(X_1)] - KL(X \,\|\, X^{\mathrm{base}})$ is greatest, among paths of the
     same noise, exactly so for any number of steps if those means are among the models'. With
-    memoryless noise, and up to the error of the steps, the law of X_1 is then p(x) e^{r(x)}, and
+    memoryless noise, and up to the error of the steps, the law of X_1 is then $p(x)\,e^{r(x)}$, and
     the velocity is the one of that law: any sampler, with noise or without, may follow. With other
     noise X_1 remembers X_0, whose law is fixed, and what is reached is another law; see
     docs/rewards.md.
@@ -69,7 +69,7 @@ def adjoint_matching(
         ts: (n + 1,) times, increasing; n is at least 2.
         key: one JAX key, which names the Brownian path.
         args: passed on to both models, such as a prompt or a label.
-        scale: what the reward is multiplied with: the law aimed at is p(x) e^{scale r(x)}.
+        scale: s, what the reward is multiplied with: the law aimed at is $p(x)\,e^{s\,r(x)}$.
         diffusion: g, as in `with_noise`. Default: ``fj.memoryless(schedule, ts[1])``.
         step: a step whose noise is Gaussian and acts element by element: `euler_maruyama`, the
             default, or `exponential_euler`; or one that draws its own noise from a velocity,

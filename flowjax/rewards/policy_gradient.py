@@ -49,7 +49,7 @@ def policy_gradient(
 
     The gradient of KL_k is that at the states of the path. How KL changes with the law of those
     states is not in it: for all of it, as in E[r] - beta KL, whose optimum on paths of memoryless
-    noise is p(x) e^{r / beta}, take the advantage of
+    noise is $p(x)\,e^{r / \beta}$, take the advantage of
     ``r - beta * path_log_ratio(path, sde, base, ts)`` and leave kl at 0.
 
     A ratio is told from two log densities, each rounded: their size is that of the state, so for an

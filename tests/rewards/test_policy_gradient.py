@@ -76,6 +76,18 @@ def test_the_loss_and_its_gradient_are_those_of_numpy_on_both_sides_of_the_clip(
     np.testing.assert_allclose(slope, -np.diff(ends)[:, 0] / 2e-6, rtol=1e-5)
 
 
+def test_without_a_base_it_compiles_and_is_that_of_numpy():
+    path, before = stored()
+
+    @jax.jit
+    def alone(theta):
+        return fj.rewards.policy_gradient(linear(theta), path, before, 0.7, GRID)
+
+    theta = (PUSH + 0.1, PULL)
+    expected, _ = in_numpy(theta, path, before, 0.7, (0.0, 0.0), 0.0, 0.2)
+    np.testing.assert_allclose(alone(jnp.array(theta)), expected, rtol=1e-10)
+
+
 def test_two_leaves_by_a_sampler_that_draws_its_own_noise_are_their_elements_side_by_side():
     def model(t, x, label):
         return jax.tree.map(lambda leaf: label * leaf, x)

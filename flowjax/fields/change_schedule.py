@@ -50,14 +50,13 @@ def change_schedule(v: Velocity, new: Any) -> Velocity:
         TypeError: v is not a `Velocity`, or new is not a schedule.
 
     Example:
-        >>> import jax
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
         >>> target = fj.Gaussian(jnp.array([2.0]), 0.5)
         >>> trained = target.velocity(fj.VariancePreserving())
         >>> v = fj.change_schedule(trained, fj.CondOT())
         >>> x, exact = jnp.array([0.3]), target.velocity(fj.CondOT())
-        >>> print(f"{jax.jit(lambda x: v(0.5, x, None))(x)[0]:.3f} {exact(0.5, x, None)[0]:.3f}")
+        >>> print(f"{v(0.5, x, None)[0]:.3f} {exact(0.5, x, None)[0]:.3f}")
         2.840 2.840
 
     References:

@@ -112,7 +112,7 @@ def dpmpp_2m_sde(
 
     Raises:
         TypeError: in `solve`, if the field is not a `Velocity`.
-        ValueError: in `solve`, if times leave [0, 1] or go forth and back, or the velocity is of
+        ValueError: in `solve`, if times leave [0, 1] or decrease, or the velocity is of
             coupled pairs, which have no score.
 
     Example:

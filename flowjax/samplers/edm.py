@@ -57,7 +57,7 @@ def edm_heun(
         [0, 1].
 
     Raises:
-        TypeError: an argument is no static number.
+        TypeError: an argument is no static number; in `solve`, the field is not a `Velocity`.
         ValueError: an argument is negative, or s_tmin is above s_tmax; in `solve`, times leave
             [0, 1] or go forth and back.
 

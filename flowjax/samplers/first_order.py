@@ -93,7 +93,7 @@ def ancestral(field: Velocity, t0: Scalar, t1: Scalar, x: State, args: Any, dw: 
 
     Raises:
         TypeError: in `solve`, if the field is not a `Velocity`.
-        ValueError: in `solve`, if times leave [0, 1] or go forth and back, or the velocity is
+        ValueError: in `solve`, if times leave [0, 1] or decrease, or the velocity is
             of coupled pairs, which have no score.
 
     Example:
@@ -133,8 +133,8 @@ def stochastic_ddim(eta: float) -> "_StochasticDDIM":
 
     Raises:
         TypeError: eta is not a static number; in `solve`, the field is not a `Velocity`.
-        ValueError: eta is not from 0 to 1; in `solve`, times leave [0, 1] or go forth and back, or
-            the velocity is of coupled pairs, which have no score.
+        ValueError: eta is not from 0 to 1; in `solve`, times leave [0, 1] or decrease, or the
+            velocity is of coupled pairs, which have no score.
 
     Example:
         >>> import jax, jax.numpy as jnp, flowjax as fj
@@ -208,7 +208,7 @@ def exponential_euler(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw:
 
     Raises:
         TypeError: in `solve`, if the SDE is not made by `with_noise`.
-        ValueError: in `solve`, if times leave [0, 1].
+        ValueError: in `solve`, if times leave [0, 1] or decrease.
 
     Example:
         >>> import jax

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
@@ -111,7 +112,7 @@ def policy_gradient(
     step = gaussian_step(sde, step)
     if base is not None:
         step = gaussian_step(base, step, "base")
-    elif isinstance(kl, Tracer) or float(kl) > 0:
+    elif isinstance(kl, Tracer) or np.asarray(kl) > 0:
         raise ValueError(
             f"base must be given, what kl = {kl} is the weight of the divergence from."
         )

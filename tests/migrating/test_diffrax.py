@@ -1,0 +1,29 @@
+"""The page for those who come from diffrax, which is always installed."""
+
+import diffrax
+
+from tests.migrating import pages
+
+# Those that a name of the page is an argument of.
+ARGUMENTS = (diffrax.diffeqsolve, diffrax.StepTo)
+THEIRS = {**vars(diffrax), "diffrax": diffrax}
+
+
+def test_the_numbers_are_those_of_diffrax():
+    found = pages.differences("diffrax.md")
+    assert len(found) == 4
+    assert max(found) < 1e-5
+
+
+def test_another_method_is_not_taken_for_it():
+    assert pages.first_difference("diffrax.md", heun="midpoint") > 1e-4
+
+
+def test_every_name_of_diffrax_exists():
+    spans = [span for left, _ in pages.rows("diffrax.md") for span in left]
+    scope = {**THEIRS, **dict.fromkeys(OWN, pages.OPAQUE)}
+    assert not pages.wrong_names(spans, scope, ARGUMENTS)
+    assert len(spans) > 60
+
+
+OWN = ("field", "drift", "diffusion", "path", "times", "function", "state", "t0", "t1", "dt0", "ts")

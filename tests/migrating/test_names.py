@@ -7,11 +7,12 @@ from tests.migrating import pages
 
 # Names of the reader's own, in pieces of code.
 OWN = (
-    "args", "diffusion", "drift", "dw", "field", "indices", "key", "like", "lineax", "m",
-    "max_step", "n", "noise", "optimistix", "path", "posterior", "prior", "sde", "shape", "times",
-    "ts", "v", "x0",
+    "Pairs", "alpha", "args", "diffusion", "drift", "dw", "epsilon", "field", "gamma", "indices",
+    "init", "init_log_prob", "key", "labels", "like", "lineax", "m", "max_step", "model", "n", "network", "new", "noise", "optimistix",
+    "path", "posterior", "prior", "schedule", "sde", "shape", "sigma", "snr", "t", "times", "ts", "v",
+    "value", "variance", "weight", "x", "x0", "x1",
 )  # fmt: skip
-ARGUMENTS = (fj.solve, fj.trajectory, fj.sample, fj.losses.flow_matching)
+ARGUMENTS = (fj.solve, fj.trajectory, fj.sample, fj.losses.flow_matching, fj.convert)
 VALUES = ("data", "noise", "score", "v", "velocity")
 
 

@@ -18,7 +18,7 @@ def test_the_numbers_are_those_of_torchdiffeq_and_torchsde():
 
 
 def test_another_method_is_not_taken_for_it():
-    assert pages.first_difference(PAGE, heun="midpoint") > 1e-4
+    assert pages.first_difference(PAGE, "fj.heun", "fj.midpoint") > 1e-4
 
 
 OWN = (

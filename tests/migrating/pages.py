@@ -42,10 +42,11 @@ def page(name):
 # --- Numbers --------------------------------------------------------------------------------------
 
 
-def compared(name, old="", new=""):
+def compared(name, old="", new="", without=None):
     """Runs a page, and yields (ours, theirs) after each block of the other library that has them.
 
-    In the blocks of flowjax old is first replaced by new: a planted mistake.
+    In the blocks of flowjax old is first replaced by new: a planted mistake. Blocks that import the
+    library `without` are left out.
     """
     session = {"__name__": "__main__"}
     text = page(name)
@@ -53,6 +54,8 @@ def compared(name, old="", new=""):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for block in BLOCK.finditer(text):
             code = block[2]
+            if without and f"from {without}" in code:
+                continue
             if old and block[1] == "python":
                 code = code.replace(old, new)
             # The empty lines before the code make tracebacks show the line of the page.
@@ -80,28 +83,30 @@ def difference(pair):
     )
 
 
-def differences(name):
+def differences(name, without=None):
     """Of all of a page."""
-    return [difference(pair) for pair in compared(name)]
+    return [difference(pair) for pair in compared(name, without=without)]
 
 
-def first_difference(name, old, new):
+def first_difference(name, old, new, without=None):
     """Of the first pair of a page, after a planted mistake."""
-    return difference(next(compared(name, old, new)))
+    return difference(next(compared(name, old, new, without)))
 
 
 # --- Names ----------------------------------------------------------------------------------------
 
 
-def rows(name):
-    """The rows of the tables of names: (code on the left, code on the right)."""
-    within = False
+def rows(name, heading=None):
+    """The rows of the tables of names, or of those under a heading: (left, right), pieces of code."""
+    within, under = False, heading is None
     for line in page(name).splitlines():
+        if heading is not None and line.startswith("## "):
+            under = line == heading
         # A bar inside of code is none of the table.
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip())[1:-1]]
         if not line.startswith("|"):
             within = False
-        elif cells in HEADS:
+        elif cells in HEADS and under:
             within = True
         elif within and not set(line) <= set("|-: "):
             assert len(cells) == 2, f"{name}: {line}"

@@ -11,6 +11,7 @@ left, of flowjax and JAX's libraries on the right.
 import ast
 import importlib
 import inspect
+import itertools
 import re
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def differences(name, without=None):
     return [difference(pair) for pair in compared(name, without=without)]
 
 
+def first_differences(name, count):
+    """Of the first pairs of a page, so many."""
+    return [difference(pair) for pair in itertools.islice(compared(name), count)]
+
+
 def first_difference(name, old, new, without=None):
     """Of the first pair of a page, after a planted mistake."""
     return difference(next(compared(name, old, new, without)))
@@ -97,7 +103,7 @@ def first_difference(name, old, new, without=None):
 
 
 def rows(name, heading=None):
-    """The rows of the tables of names, or of those under a heading: (left, right), pieces of code."""
+    """The code in the rows of the tables of names, or of those under a heading: (left, right)."""
     within, under = False, heading is None
     for line in page(name).splitlines():
         if heading is not None and line.startswith("## "):
@@ -136,11 +142,11 @@ def check(span, scope, parameters, values):
         # An argument alone.
         body = ast.parse(f"_({span})", mode="eval").body
     for node in ast.walk(body):
-        if isinstance(node, (ast.Attribute, ast.Name)) and not isinstance(node, ast.Call):
+        if isinstance(node, (ast.Attribute, ast.Name)):
             look_up(node, scope, parameters)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if node.value not in values:
-                raise ValueError(f"{node.value!r} is none of the values")
+        is_word = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_word and node.value not in values:
+            raise ValueError(f"{node.value!r} is none of the values")
         if isinstance(node, ast.Call):
             alone = isinstance(node.func, ast.Name) and node.func.id == "_"
             known = parameters if alone else parameters_of(look_up(node.func, scope, parameters))
@@ -170,6 +176,10 @@ def look_up(node, scope, parameters):
             return OPAQUE
         value = getattr(value, name)
     return value
+
+
+def words(text):
+    return text.split()
 
 
 OPAQUE = object()

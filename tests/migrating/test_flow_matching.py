@@ -21,9 +21,9 @@ def test_another_method_or_schedule_is_not_taken_for_it(wrong):
     assert pages.first_difference(PAGE, *wrong) > 1e-4
 
 
-OWN = (
-    "grid", "log_p0", "model", "model_extras", "new", "old", "scheduler", "snr", "t", "x", "x_0", "x_1",
-)  # fmt: skip
+OWN = pages.words("""
+    grid log_p0 model model_extras new old scheduler snr t x x_0 x_1
+""")
 
 
 def test_every_name_of_theirs_exists():

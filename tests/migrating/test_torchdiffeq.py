@@ -21,10 +21,9 @@ def test_another_method_is_not_taken_for_it():
     assert pages.first_difference(PAGE, "fj.heun", "fj.midpoint") > 1e-4
 
 
-OWN = (
-    "function", "h", "options", "parameters", "state", "t", "ta", "tb", "y0", "ts", "bm", "sde",
-    "func",
-)  # fmt: skip
+OWN = pages.words("""
+    bm func function h options parameters sde state t ta tb ts y0
+""")
 # What an equation may be given as, of torchsde's base class.
 METHODS = ("f", "g", "h", "f_and_g", "g_prod", "f_and_g_prod")
 

@@ -9,7 +9,7 @@ from tests.migrating import pages
 
 torch = pytest.importorskip("torch")
 
-# The schedulers hand tensors to NumPy in a way that it warns of, and k-diffusion imports what warns.
+# The schedulers hand tensors to NumPy in a way that it warns of; k-diffusion imports what warns.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning",
     "ignore::UserWarning",
@@ -66,8 +66,11 @@ def test_every_name_of_diffusers_exists(diffusers):
     )
     # What their documentation and annotations say that an argument may be.
     values = {word for scheduler in schedulers for word in words_of(scheduler)}
-    scope = {name: getattr(diffusers, name) for name in dir(diffusers) if name[0] != "_"}
-    scope |= {"EMAModel": pages.OPAQUE, "scheduler": Any(schedulers)}
+    from diffusers.training_utils import EMAModel
+
+    scope = {scheduler.__name__: scheduler for scheduler in schedulers}
+    scope |= {"EMAModel": EMAModel, "AutoencoderKL": diffusers.AutoencoderKL}
+    scope |= {"scheduler": Any(schedulers)}
     scope |= dict.fromkeys(("betas", "callback", "generator", "n", "noise"), pages.OPAQUE)
     assert not pages.wrong_names(named, scope, arguments, values)
     assert len(named) > 60

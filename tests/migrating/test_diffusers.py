@@ -94,8 +94,9 @@ def words_of(scheduler):
 
 
 def test_every_name_of_k_diffusion_exists(k_diffusion):
-    from k_diffusion import external, layers, sampling
-
+    external, layers, sampling = (
+        getattr(k_diffusion, name) for name in ("external", "layers", "sampling")
+    )
     scope = {**vars(external), **vars(layers), **vars(sampling)}
     own = ("callback", "extra_args", "inner_model", "model", "n", "noise_sampler", "sigma")
     own += ("sigma_max", "sigma_min", "sigmas", "x")

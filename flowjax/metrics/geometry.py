@@ -44,7 +44,13 @@ def bond_lengths(positions: Any, bonds: Any) -> Array:
         Xu, Yu, Song, Shi, Ermon, Tang, "GeoDiff: a geometric diffusion model for molecular
         conformation generation", 2022, arXiv 2203.02923, whose samples are compared so.
     """
-    positions, (i, j) = _atoms(positions, bonds, "bonds", 2)
+    positions, places = _atoms(positions, bonds, "bonds", 2)
+    return _lengths(positions, places)
+
+
+@jax.jit
+def _lengths(positions: Array, places: Array) -> Array:
+    i, j = places
     return _length(positions[..., i, :] - positions[..., j, :])
 
 
@@ -82,7 +88,13 @@ def bond_angles(positions: Any, angles: Any) -> Array:
         Xu, Yu, Song, Shi, Ermon, Tang, "GeoDiff: a geometric diffusion model for molecular
         conformation generation", 2022, arXiv 2203.02923, whose samples are compared so.
     """
-    positions, (i, j, k) = _atoms(positions, angles, "angles", 3)
+    positions, places = _atoms(positions, angles, "angles", 3)
+    return _angles(positions, places)
+
+
+@jax.jit
+def _angles(positions: Array, places: Array) -> Array:
+    i, j, k = places
     a = positions[..., i, :] - positions[..., j, :]
     b = positions[..., k, :] - positions[..., j, :]
     cosine, sine = jnp.sum(a * b, axis=-1), _length(jnp.cross(a, b))

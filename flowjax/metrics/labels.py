@@ -64,9 +64,7 @@ def label_accuracy(predicted: Any, asked: Any, samples: Any = None) -> Array:
             f"{name} must be labels of the shape of asked, at least one, got shapes "
             f"{predicted.shape} and {asked.shape}."
         )
-    # Not by a cast of one to the other's dtype, in which another label might look the same.
-    wide = jnp.promote_types(predicted.dtype, asked.dtype)
-    return jnp.mean(predicted.astype(wide) == asked.astype(wide), dtype=jnp.float32)
+    return jnp.mean(predicted == asked, dtype=jnp.float32)
 
 
 def _labels(labels: Any, name: str) -> Array:
@@ -76,7 +74,7 @@ def _labels(labels: Any, name: str) -> Array:
     if not jnp.issubdtype(array.dtype, jnp.integer):
         advice = "; of scores take the argmax" if jnp.issubdtype(array.dtype, jnp.floating) else ""
         raise TypeError(f"{name} must be integer labels, got dtype {array.dtype}{advice}.")
-    return array
+    return array.astype(int)
 
 
 def displacements(videos: Any, *, threshold: float = 0.0) -> Array:
@@ -122,6 +120,11 @@ def displacements(videos: Any, *, threshold: float = 0.0) -> Array:
         )
     _check.elements(videos, "videos")
     refuse_not_finite(videos, "videos")
+    return _moves(videos, threshold)
+
+
+@jax.jit
+def _moves(videos: Array, threshold: Any) -> Array:
     dtype = computing_dtype(videos.dtype)
     light = jnp.maximum(videos.astype(dtype) - threshold, 0)
     height, width = (jnp.arange(size, dtype=dtype) for size in videos.shape[-2:])

@@ -1,5 +1,6 @@
 """Wasserstein distances: exact by assignment, in one dimension by sorting, and along lines."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -64,7 +65,13 @@ def wasserstein(x: Any, y: Any, *, order: int = 2) -> Array:
             f"x and y must have one number of samples, as they are not of one number each, got "
             f"{x.shape[0]} and {y.shape[0]}: leave some out, or take sliced_wasserstein."
         )
-    y = y[_assignment(jax.lax.stop_gradient(x), jax.lax.stop_gradient(y), order)]
+    pairs = _assignment(jax.lax.stop_gradient(x), jax.lax.stop_gradient(y), order)
+    return _of_pairs(x, y, pairs, order)
+
+
+@partial(jax.jit, static_argnums=3)
+def _of_pairs(x: Array, y: Array, pairs: Array, order: int) -> Array:
+    y = y[pairs]
     squared = jnp.sum((x - y) ** 2, axis=1)
     return _root(jnp.mean(squared if order == 2 else root(squared)), order)
 
@@ -116,6 +123,11 @@ def sliced_wasserstein(
     _check.single_key(key)
     projections, order = _check.positive_int(projections, "projections"), order_of(order)
     x, y = two_sets(x, y)
+    return _along_lines(key, x, y, projections, order)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _along_lines(key: Array, x: Array, y: Array, projections: int, order: int) -> Array:
     lines = jax.random.normal(key, (projections, x.shape[1]), x.dtype)
     lines = lines / jnp.linalg.norm(lines, axis=1, keepdims=True)
 
@@ -169,6 +181,7 @@ def _root(value: Array, order: int) -> Array:
     return root(value) if order == 2 else value
 
 
+@partial(jax.jit, static_argnums=2)
 def _in_order(x: Array, y: Array, order: int) -> Array:
     """W_p^p of each column: the integral of |F^-1(u) - G^-1(u)|^p over u in (0, 1)."""
     n, m = x.shape[0], y.shape[0]

@@ -80,18 +80,22 @@ def conformers(
         10.1021/acs.jcim.5b00654 (ETKDG); Halgren, "Merck molecular force field I", 1996, Journal of
         Computational Chemistry 17.
     """
+    from scipy.spatial.transform import Rotation  # takes a fifth of a second
+
     _check.single_key(key)
     num = _check.positive_int(num, "num")
     if not isinstance(molecule, str):
         raise TypeError(f"molecule must be a name or a SMILES string, got {molecule!r}.")
-    seed_key, turn_key = jax.random.split(key)
-    seed = int(jax.random.randint(seed_key, (), 1, 2**31 - 1, jnp.int32))
-    z, atomic_numbers, bonds = _embedded(molecule, num, seed, optimize, hydrogens)
-    z = jnp.asarray(z - z.mean(axis=1, keepdims=True), jnp.float32)
-    keys = jax.vmap(lambda i: jax.random.fold_in(turn_key, i))(jnp.arange(num))
-    positions = jax.vmap(lambda key, z: z @ _rotation(key).T)(keys, z)
+    words = np.asarray(jax.random.bits(key, (5,), jnp.uint32))
+    z, atomic_numbers, bonds = _embedded(molecule, num, int(words[0] >> 1), optimize, hydrogens)
+    # A normal quaternion has a uniform direction, and is thus a uniform rotation.
+    turns = Rotation.from_quat(np.random.default_rng(words[1:]).normal(size=(num, 4)))
+    x = np.einsum("kij,kaj->kai", turns.as_matrix(), z - z.mean(axis=1, keepdims=True))
     return Conformers(
-        positions, jnp.asarray(atomic_numbers, jnp.int32), bonds, _angles(bonds, z.shape[1])
+        jnp.asarray(x, jnp.float32),
+        jnp.asarray(atomic_numbers, jnp.int32),
+        bonds,
+        _angles(bonds, len(atomic_numbers)),
     )
 
 
@@ -154,16 +158,3 @@ def _angles(bonds: np.ndarray, atoms: int) -> np.ndarray:
         for k in sorted(others)[at + 1 :]
     ]
     return np.array(triples, np.int32).reshape(-1, 3)
-
-
-def _rotation(key: Array) -> Array:
-    """A uniformly random rotation, from a uniformly random unit quaternion."""
-    q = jax.random.normal(key, (4,), jnp.float32)
-    w, x, y, z = q / jnp.linalg.norm(q)
-    return jnp.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )

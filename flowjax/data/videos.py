@@ -1,5 +1,6 @@
 """Videos of digits that move."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -80,17 +81,25 @@ def moving_digits(
     height, width = images.image.shape[1:]
     if size <= max(height, width):
         raise ValueError(f"size must be above that of the images, {(height, width)}, got {size}.")
+    return _moved(key, images, num, frames, size, speed)
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _moved(
+    key: Array, images: LabelledImages, num: int, frames: int, size: int, speed: int
+) -> LabelledVideos:
     which_key, place_key, velocity_key = jax.random.split(key, 3)
     which = jax.random.randint(which_key, (num,), 0, images.image.shape[0])
+    height, width = images.image.shape[1:]
     room = size - jnp.array([height, width], jnp.int32)
     place = jax.random.randint(place_key, (num, 2), 0, room[None] + 1, jnp.int32)
     side = 2 * speed + 1
     pair = jax.random.randint(velocity_key, (num,), 0, side**2 - 1, jnp.int32)
-    pair = pair + (pair >= side**2 // 2)  # (0, 0) is in the middle
+    pair = jnp.where(pair < side**2 // 2, pair, pair + 1)  # (0, 0) is in the middle
     velocity = jnp.stack([pair // side, pair % side], axis=1) - speed
 
-    times = jnp.arange(frames, dtype=jnp.int32)
-    straight = place[:, None] + times[:, None] * velocity[:, None]
+    times = jnp.arange(frames, dtype=jnp.int32)[None, :, None]
+    straight = place[:, None] + times * velocity[:, None]
     room = room[None, None]
     places = room - jnp.abs(straight % (2 * room) - room)
 

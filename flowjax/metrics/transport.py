@@ -21,8 +21,8 @@ def wasserstein(x: Any, y: Any, *, order: int = 2) -> Array:
 
     It has the unit of the samples: the root is taken. For samples of one number the solution is in
     sorted order, and the sets may differ in their numbers of samples. Otherwise they may not, and
-    SciPy solves the assignment on the host from N^2 costs in float64: in the plane 0.1 s for 1000
-    samples, 5 s for 4000.
+    SciPy solves the assignment on the host from N^2 costs in float64: in the plane 0.3 s for 1000
+    samples, 4 s for 4000 on one core.
 
     Two sets of one law are not at distance zero: of N samples in D dimensions they are apart by
     about N^(-1/D). Print the distance of two sets of real data beside it.

@@ -27,7 +27,7 @@ def test_the_value_is_the_metric_and_the_error_of_a_mean_is_the_formula():
 
 
 def test_the_interval_holds_the_truth_of_a_metric_that_is_too_large_of_few_samples():
-    rng, trials, dimension, number = np.random.default_rng(), 60, 100, 50
+    rng, trials, dimension, number = np.random.default_rng(), 40, 100, 50
     mean = np.full(dimension, 0.2)
 
     @jax.jit
@@ -37,11 +37,11 @@ def test_the_interval_holds_the_truth_of_a_metric_that_is_too_large_of_few_sampl
     held = uncorrected = 0
     for _ in range(trials):
         x = mean + rng.normal(size=(number, dimension))
-        found = bootstrap(squared, a_key(), x, num=40)
+        found = bootstrap(squared, a_key(), x, num=30)
         held += found.low < 4 < found.high
         width = found.high - found.low
         uncorrected += found.value - width / 2 < 4 < found.value + width / 2
-    # Held in 90 % or more; five standard errors of 60 trials fail once in a million runs.
+    # Held in 90 % or more; five standard errors of 40 trials fail once in a million runs.
     assert held / trials > 0.9 - 5 * np.sqrt(0.9 * 0.1 / trials)
     assert uncorrected / trials < 0.6, "the bias is seen if it is not taken off"
 

@@ -1,5 +1,7 @@
 """The energy distance and the MMD are those of plain double loops and of closed forms."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +17,7 @@ from flowjax.metrics import energy_distance, mmd, pairwise
 
 def two_sets(dtype=np.float64):
     rng = np.random.default_rng()
-    return rng.normal(size=(37, 3)).astype(dtype), (2 * rng.normal(size=(23, 3)) + 1).astype(dtype)
+    return rng.normal(size=(30, 3)).astype(dtype), (2 * rng.normal(size=(30, 3)) + 1).astype(dtype)
 
 
 def mean_over_pairs(kernel, a, b, itself=True):
@@ -49,6 +51,7 @@ def test_both_are_those_of_plain_double_loops(unbiased, x64):
 
 def test_chunks_and_many_numbers_a_sample_change_nothing(monkeypatch):
     x, y = (np.tile(z, 8) for z in two_sets(np.float32))
+    y = y[:23]
     monkeypatch.setattr(pairwise, "_PAIRS", 100)  # a few rows at once, and fewer at the end
     pairwise._means.clear_cache()
     want = -discrepancy(lambda r: r, x.astype(float), y.astype(float), True)
@@ -59,23 +62,26 @@ def test_chunks_and_many_numbers_a_sample_change_nothing(monkeypatch):
 
 def test_the_energy_distance_in_one_dimension_is_the_square_of_scipys(x64):
     rng = np.random.default_rng()
-    x, y = rng.normal(size=50), rng.exponential(size=33)
+    x, y = rng.normal(size=30), rng.exponential(size=30)
     want = scipy.stats.energy_distance(x, y) ** 2
-    assert float(energy_distance(x, y)) == pytest.approx(want, rel=1e-10)
+    # Along a line in space, for which the program is there.
+    line = np.array([[2.0, -1.0, 2.0]]) / 3
+    found = energy_distance(x[:, None] * line, y[:, None] * line)
+    assert float(found) == pytest.approx(want, rel=1e-10)
 
 
 def test_a_set_is_at_distance_zero_from_itself_and_from_itself_in_another_order(x64):
     x, _ = two_sets()
-    for metric in (energy_distance, mmd):
+    for metric in (energy_distance, partial(mmd, bandwidths=[0.5, 3.0])):
         assert abs(float(metric(x, x[::-1]))) < 1e-14
         assert float(metric(x, x + 0.1)) > 1e-4
 
 
 @pytest.fixture
 def draws():
-    """Of N(0, 1) and N(m, s^2) in two dimensions, 300 times."""
+    """Few samples of each of two standard normal laws in the plane, 1000 times."""
     keys = jax.random.split(jax.random.key(int(np.random.default_rng().integers(2**31))), 2)
-    return [jax.random.normal(key, (300, n, 2)) for key, n in zip(keys, (40, 30), strict=True)]
+    return [jax.random.normal(key, (1000, n, 2)) for key, n in zip(keys, (12, 10), strict=True)]
 
 
 def within_five_errors(values, want):
@@ -95,7 +101,7 @@ def test_the_unbiased_energy_distance_is_that_of_two_gaussians_in_closed_form(dr
     assert not within_five_errors(found, apart - 2 * inside)
     with_itself = jax.vmap(energy_distance)(x, y)
     assert not within_five_errors(with_itself, 2 * apart - 2 * inside)
-    assert within_five_errors(with_itself, 2 * apart - inside * (39 / 40 + 29 / 30))
+    assert within_five_errors(with_itself, 2 * apart - inside * (11 / 12 + 9 / 10))
 
 
 def test_the_unbiased_mmd_is_that_of_two_gaussians_in_closed_form(draws):
@@ -114,14 +120,13 @@ def test_the_unbiased_mmd_is_that_of_two_gaussians_in_closed_form(draws):
     found = jax.vmap(lambda x, y: mmd(x, y, bandwidths=h, unbiased=True))(x, y)
     assert within_five_errors(found, closed())
     assert not within_five_errors(found, closed(factor=1)), "exp(-r^2 / s^2) is another kernel"
-    assert not within_five_errors(jax.vmap(lambda x, y: mmd(x, y, bandwidths=h))(x, y), closed())
 
 
 def test_the_default_bandwidth_is_the_median_distance_of_all(x64):
     x, y = two_sets()
-    median = np.median(pdist(np.concatenate([x, y])))
-    assert float(mmd(x, y)) == pytest.approx(float(mmd(x, y, bandwidths=median)), rel=1e-10)
-    assert float(mmd(x, y)) != pytest.approx(float(mmd(x, y, bandwidths=median / 2)), rel=1e-2)
+    median, found = np.median(pdist(np.concatenate([x, y]))), float(mmd(x, y))
+    assert found == pytest.approx(float(mmd(x, y, bandwidths=median)), rel=1e-10)
+    assert found != pytest.approx(float(mmd(x, y, bandwidths=median / 2)), rel=1e-2)
 
 
 def test_the_leaves_of_a_pytree_are_one_long_vector(x64):
@@ -145,7 +150,7 @@ def test_the_gradient_is_that_of_differences_and_finite_where_samples_coincide(x
     x = x.at[1].set(x[0]).at[2].set(y[0])
     direction = jnp.asarray(np.random.default_rng().normal(size=x.shape))
     direction = direction.at[:3].set(0)
-    for metric in (energy_distance, lambda x, y: mmd(x, y, bandwidths=[1.0, 2.0])):
+    for metric in (energy_distance, partial(mmd, bandwidths=[0.5, 3.0])):
         gradient, h = jax.grad(metric)(x, y), 1e-5
         assert jnp.all(jnp.isfinite(gradient))
         ends = [metric(x + sign * h * direction, y) for sign in (1, -1)]
@@ -153,11 +158,10 @@ def test_the_gradient_is_that_of_differences_and_finite_where_samples_coincide(x
         assert slope == pytest.approx(float(ends[0] - ends[1]) / (2 * h), rel=1e-6)
 
 
-@pytest.mark.parametrize("gradient", [False, True])
-def test_ten_thousand_samples_beside_as_many_take_little_memory(gradient):
+def test_ten_thousand_samples_beside_as_many_take_little_memory_with_a_gradient_too():
     samples = jax.ShapeDtypeStruct((10_000, 16), jnp.float32)
-    function = jax.grad(energy_distance) if gradient else energy_distance
-    memory = jax.jit(function).lower(samples, samples).compile().memory_analysis()
+    gradient = jax.jit(jax.value_and_grad(energy_distance))
+    memory = gradient.lower(samples, samples).compile().memory_analysis()
     # All distances of one pair of sets would be 400 MB.
     assert memory.temp_size_in_bytes < 150e6
 
@@ -206,9 +210,9 @@ def test_bandwidths_that_are_none_are_refused(bandwidths, error, words):
         mmd(GOOD, GOOD + 1, bandwidths=bandwidths)
 
 
-def test_samples_that_are_all_one_have_no_median_distance():
+def test_samples_that_are_all_one_have_no_median_distance(x64):
     with pytest.raises(ValueError, match="the median distance is 0"):
-        mmd(GOOD, GOOD)
+        mmd(np.ones((30, 3)), np.ones((30, 3)))
 
 
 def test_the_names_of_the_design_are_those_of_the_module():

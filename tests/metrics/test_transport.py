@@ -63,7 +63,7 @@ def test_two_gaussians_are_apart_by_the_closed_form(x64):
     assert abs(want**2 - bures) < 5 * terms.std() / np.sqrt(200)
 
 
-@pytest.mark.parametrize("sizes", [(40, 40), (30, 45), (7, 1)])
+@pytest.mark.parametrize("sizes", [(30, 45), (7, 1)])
 def test_in_one_dimension_it_is_scipys_for_any_two_numbers_of_samples(sizes, x64):
     rng = np.random.default_rng()
     x, y = rng.normal(size=sizes[0]), rng.exponential(size=sizes[1])
@@ -109,7 +109,10 @@ def test_the_square_of_the_sliced_distance_is_without_bias_that_over_all_lines()
     m, s = np.array([4.0, 0, -3, 2], np.float32), 1.7
     y = (s * x + m)[::-1]
     keys = jax.random.split(a_key(), 100)
-    found = np.array(jax.vmap(lambda key: sliced_wasserstein(key, x, y, projections=8))(keys))
+    sliced = jax.vmap(lambda key: sliced_wasserstein(key, x, y, projections=8))
+    found = np.array(sliced(keys))
+    np.testing.assert_array_equal(found, sliced(keys))
+    assert len(set(found.tolist())) > 90, "each key has lines of its own"
 
     def fits(squares):
         # By chance this is false once in a million times.
@@ -119,14 +122,6 @@ def test_the_square_of_the_sliced_distance_is_without_bias_that_over_all_lines()
     assert fits(found**2)
     assert not fits(4 * found**2), "lines that are not of length one"
     assert not fits(found), "the root left out"
-
-
-def test_the_key_names_the_lines():
-    x, y = np.random.default_rng().normal(size=(2, 20, 5)).astype(np.float32)
-    key = a_key()
-    assert sliced_wasserstein(key, x, y) == sliced_wasserstein(key, x, y)
-    other = sliced_wasserstein(jax.random.fold_in(key, 1), x, y)
-    assert sliced_wasserstein(key, x, y) != other
 
 
 def test_the_marginal_distance_is_the_mean_of_scipys_of_each_coordinate(x64):

@@ -49,7 +49,7 @@ def wasserstein(x: Any, y: Any, *, order: int = 2) -> Array:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
         >>> x = jax.random.normal(jax.random.key(0), (100, 2))
-        >>> print(f"{fj.metrics.wasserstein(x, x[::-1] + jnp.array([3.0, 4.0])):.3f}")
+        >>> print(f"{fj.metrics.wasserstein(x, x[::-1] + jnp.array([[3.0, 4.0]])):.3f}")
         5.000
 
     References:
@@ -167,7 +167,7 @@ def marginal_wasserstein(x: Any, y: Any, *, order: int = 1) -> Array:
         >>> import jax.numpy as jnp
         >>> import flowjax as fj
         >>> x = jnp.array([[0.0, 5.0], [1.0, 7.0]])
-        >>> print(fj.metrics.marginal_wasserstein(x, x + jnp.array([1.0, 3.0])))
+        >>> print(fj.metrics.marginal_wasserstein(x, x + jnp.array([[1.0, 3.0]])))
         2.0
 
     References:

@@ -70,6 +70,7 @@ def test_the_key_names_the_halves_and_a_higher_level_is_a_wider_interval():
     assert narrow != bootstrap(jnp.mean, jax.random.fold_in(key, 1), x, num=20, level=0.5)
 
 
+@pytest.mark.nightly
 def test_an_accuracy_has_the_error_of_a_share():
     rng = np.random.default_rng()
     asked = rng.integers(0, 10, 400)

@@ -72,11 +72,9 @@ def _array(file: Path) -> Any:
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{file} cannot be read as an npy file: {error}.") from error
     try:
-        import zarr
+        import zarr  # pyright: ignore
     except ImportError as error:
-        raise ImportError(
-            f"{file} is read by zarr, which is not installed: pip install zarr."
-        ) from (error)
+        raise ImportError(_missing(file, "zarr")) from error
     try:
         return zarr.open_array(str(file), mode="r")
     except Exception as error:  # of many kinds, which differ from version to version
@@ -87,9 +85,7 @@ def _image(file: Path) -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError(
-            f"{file} is read by Pillow, which is not installed: pip install pillow."
-        ) from error
+        raise ImportError(_missing(file, "Pillow")) from error
     try:
         image = Image.open(file)
     except OSError as error:
@@ -102,3 +98,9 @@ def _image(file: Path) -> Any:
             f"in Pillow's mode {mode!r}."
         )
     return image
+
+
+def _missing(file: Path, reader: str) -> str:
+    return (
+        f"{file} is read by {reader}, which is not installed: pip install 'flowjax-solvers[files]'."
+    )

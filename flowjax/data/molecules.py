@@ -103,8 +103,8 @@ def _embedded(
     molecule: str, num: int, seed: int, optimize: bool, hydrogens: bool
 ) -> tuple[np.ndarray, list[int], np.ndarray]:
     try:
-        from rdkit import Chem, rdBase
-        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+        from rdkit import Chem, rdBase  # pyright: ignore
+        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # pyright: ignore
     except ImportError as error:
         raise ImportError(
             "flowjax.data.conformers makes them by RDKit, which is not installed: "

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._numerics import computing_dtype, root
@@ -114,7 +115,7 @@ def _atoms(positions: Any, places: Any, name: str, count: int) -> tuple[Array, n
         raise ValueError(f"positions must be an array (..., n, 3), got {shape}.")
     _check.elements(positions, "positions")
     refuse_not_finite(positions, "positions")
-    if isinstance(places, jax.core.Tracer):
+    if isinstance(places, Tracer):
         raise TypeError(f"{name} must be static integers, got a traced value.")
     places = np.asarray(places)
     if places.dtype.kind not in "iu" and places.size:

@@ -121,7 +121,8 @@ def mmd(x: Any, y: Any, *, bandwidths: Any = None, unbiased: bool = False) -> Ar
         bandwidths = _median_distance(x, y)
         problem = "the median distance is 0, so that bandwidths must be given"
     else:
-        bandwidths = jnp.atleast_1d(_check.real(bandwidths, "bandwidths")).astype(x.dtype)
+        bandwidths = _check.real(bandwidths, "bandwidths").astype(x.dtype)
+        bandwidths = jnp.atleast_1d(bandwidths)
         problem = "bandwidths must be one or more positive numbers"
         if bandwidths.ndim > 1 or bandwidths.size == 0:
             raise ValueError(f"{problem}, got shape {bandwidths.shape}.")
@@ -148,8 +149,8 @@ def _means(
     centre = (jnp.mean(x, axis=0, keepdims=True) + jnp.mean(y, axis=0, keepdims=True)) / 2
     x, y = x - centre, y - centre
     mean = partial(_mean_of_pairs, kernel, options)
-    within = [mean(z, z, within=True, unbiased=unbiased) for z in (x, y)]
-    return *within, mean(x, y)
+    within_x, within_y = (mean(z, z, within=True, unbiased=unbiased) for z in (x, y))
+    return within_x, within_y, mean(x, y)
 
 
 def _mean_of_pairs(

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 import flowjax as fj
 from flowjax.data import folder
+
+
+Image = pytest.importorskip("PIL.Image")
 
 
 def a_key():
@@ -194,7 +196,7 @@ def test_what_reads_a_file_is_named_if_it_is_missing(tmp_path, monkeypatch, name
     monkeypatch.setitem(sys.modules, name, None)
     file = tmp_path / {"zarr": "a.zarr", "PIL": "a.png"}[name]
     file.mkdir() if name == "zarr" else file.write_bytes(b"")
-    with pytest.raises(ImportError, match="pip install"):
+    with pytest.raises(ImportError, match=r"pip install 'flowjax-solvers\[files\]'"):
         folder(tmp_path)
 
 

@@ -11,7 +11,6 @@ import pytest
 import flowjax as fj
 from flowjax.data import folder
 
-
 Image = pytest.importorskip("PIL.Image")
 
 

@@ -60,11 +60,15 @@ def undeclared(folder, always, inside_functions):
 @pytest.mark.parametrize(
     ("folder", "always", "inside_functions"),
     [
-        ("flowjax", CORE, EXTRAS["examples"]),
+        ("flowjax", CORE, EXTRAS["examples"] | EXTRAS["molecules"] | EXTRAS["files"]),
         # Flax is for one of them, which is about it.
         ("examples", CORE | EXTRAS["examples"] | {"flax"}, set()),
         ("benchmarks", CORE | EXTRAS["bench"], EXTRAS["peers"]),
-        ("tests", CORE | EXTRAS["examples"] | EXTRAS["test"], EXTRAS["peers"] | EXTRAS["bench"]),
+        (
+            "tests",
+            CORE | EXTRAS["examples"] | EXTRAS["test"],
+            EXTRAS["peers"] | EXTRAS["bench"] | EXTRAS["molecules"],
+        ),
         ("tools", CORE, set()),
     ],
 )

@@ -51,6 +51,10 @@ STABLE = [
     "estimators.pathwise_gradient", "estimators.log_density_gradient", "estimators.multilevel",
     "inverse.dps", "inverse.pigdm", "inverse.mmps", "inverse.twisted_smc",
     "data.eight_gaussians", "data.moons", "data.checkerboard", "data.s_curve", "data.spirals",
+    "data.moving_digits", "data.conformers", "data.folder",
+    "metrics.energy_distance", "metrics.mmd", "metrics.wasserstein", "metrics.sliced_wasserstein",
+    "metrics.marginal_wasserstein", "metrics.label_accuracy", "metrics.displacements",
+    "metrics.bond_lengths", "metrics.bond_angles", "metrics.bootstrap",
 ]
 
 # The modules that a user names.
@@ -60,7 +64,7 @@ NAMED = [
         f"flowjax.{n}"
         for n in (
             "couplings", "data", "densities", "estimators", "guidance", "inverse", "losses",
-            "models", "observers", "rewards", "training",
+            "metrics", "models", "observers", "rewards", "training",
         )
     ),
 ]
@@ -136,8 +140,12 @@ def section(docstring, title):
 # What a function of the package returns and no user makes: the function's docstring tells of it.
 RECORDS = {
     "flowjax.couplings.Pairs",
+    "flowjax.data.Conformers",
     "flowjax.data.Digits",
+    "flowjax.data.Folder",
     "flowjax.data.LabelledImages",
+    "flowjax.data.LabelledVideos",
+    "flowjax.metrics.Interval",
     "flowjax.interop.Cost",
     "flowjax.interop.CrossCheck",
     "flowjax.estimators.Estimate",
@@ -382,7 +390,7 @@ def test_importing_the_package_imports_no_optional_package_and_draws_nothing():
     """Extras are imported where they are used, and no computation starts a backend."""
     script = (
         "import sys, flowjax\n"
-        "optional = {'matplotlib', 'sklearn', 'tqdm', 'scipy.stats', 'torch', 'pandas'}\n"
+        "optional = {'matplotlib', 'sklearn', 'tqdm', 'scipy.stats', 'torch', 'pandas', 'rdkit'}\n"
         "print(sorted(optional & set(sys.modules)))"
     )
     run = subprocess.run(

@@ -16,8 +16,10 @@ import flowjax
 ALONE = ("interop", "plot")
 # What has lines of its own: a formula, a quotation, an example with what it prints.
 BLOCK = re.compile(
-    r"^(?P<indent> *)(?:"
-    r"\$\$(?P<formula>.+?)\$\$ *$|```\w*\n(?P<quoted>.+?)\n *```$|(?P<example>>>> .+?)(?=\n *\n|\Z))",
+    r"^(?P<indent> *)"
+    r"(?:\$\$(?P<formula>.+?)\$\$ *$"
+    r"|```\w*\n(?P<quoted>.+?)\n *```$"
+    r"|(?P<example>>>> .+?)(?=\n *\n|\Z))",
     re.MULTILINE | re.DOTALL,
 )
 # What stands within a line. The rest is plain.
@@ -50,6 +52,7 @@ def as_rst(text, module):
 
 
 def as_block(indent, formula, quoted, example):
+    """What has lines of its own; an example is the same in both."""
     if example:
         return indent + example
     directive = ".. math::" if formula else ".. code-block:: text"
@@ -70,6 +73,7 @@ def inline(text, module):
 
 
 def marked(piece, module):
+    """A formula, a name that is linked to its entry, or other code."""
     text = " ".join((piece["formula"] or piece["code"]).split())
     if piece["formula"]:
         return f":math:`{text}`"
@@ -80,6 +84,7 @@ def marked(piece, module):
 
 
 def plain(text):
+    """Text in which no character means anything to RST."""
     return re.sub(r"([*|\\])|(?<=\w)(_)(?!\w)", r"\\\1\2", text)
 
 
@@ -95,7 +100,9 @@ def process(app, what, name, obj, options, lines):
     if isinstance(obj, flowjax.Stepper):
         lines[:] = of_stepper(obj, name.split(".")[-1])
     module = "flowjax." + name.split(".")[1] if name.count(".") > 1 else "flowjax"
-    lines[:] = as_rst("\n".join(lines), module).splitlines()
+    text = as_rst("\n".join(lines), module)
+    # Napoleon takes what stands before a colon for a type; an empty word keeps it from that.
+    lines[:] = re.sub(r"^( *Returns:\n)( +)", r"\1\2\\ \n\2", text, flags=re.M).splitlines()
 
 
 def setup(app):

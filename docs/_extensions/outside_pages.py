@@ -1,16 +1,29 @@
-"""Links of a page to files beside docs/, which have a place of their own in the site."""
+"""Pages beside docs/, and pages of the menu that are not there."""
 
 import re
+from pathlib import Path
 
-PAGES = {"../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md"}
+# Files that have a page of their own in the site.
+PAGES = {
+    "../CONTRIBUTING.md": "contributing.md",
+    "../CHANGELOG.md": "changelog.md",
+    "../benchmarks/README.md": "benchmarks.md",
+}
+# Lines of the menu, as in "Gallery <gallery>".
+OPTIONAL = re.compile(r"^.*<((?:gallery|interop|migrating/\w+))>\n", re.MULTILINE)
 
 
-def relink(app, name, source):
-    """CONTRIBUTING.md and CHANGELOG.md are pages; other files are named, and not linked to."""
+def read(app, name, source):
+    """A link to a file is one to its page; what may be missing is left out of the menu."""
     for path, page in PAGES.items():
         source[0] = source[0].replace(f"]({path}", f"]({page}")
+    if name == "index":
+        folder = Path(app.srcdir)
+        source[0] = OPTIONAL.sub(
+            lambda line: line[0] if (folder / f"{line[1]}.md").exists() else "", source[0]
+        )
 
 
 def setup(app):
-    app.connect("source-read", relink)
+    app.connect("source-read", read)
     return {"parallel_read_safe": True}

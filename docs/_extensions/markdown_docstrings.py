@@ -88,23 +88,35 @@ def plain(text):
     return re.sub(r"([*|\\])|(?<=\w)(_)(?!\w)", r"\\\1\2", text)
 
 
-def of_stepper(stepper, name):
-    """The docstring of a method that remembers: that of its step, or the one below its name."""
-    if text := inspect.getdoc(stepper.step):
-        return text.splitlines()
-    return ModuleAnalyzer.for_module(stepper.step.__module__).find_attr_docs()["", name]
+# Napoleon takes what stands before a colon for a type, in the first line of what is returned and of
+# what is no function. An empty word in a line of its own keeps it from that.
+NO_TYPE = "\\ "
+RETURNS = re.compile(r"^( *Returns:\n)( +)(?=.*:)", re.MULTILINE)
 
 
 def process(app, what, name, obj, options, lines):
     """Before napoleon, which makes fields of the sections."""
-    if isinstance(obj, flowjax.Stepper):
-        lines[:] = of_stepper(obj, name.split(".")[-1])
+    is_stepper = isinstance(obj, flowjax.Stepper)
     module = "flowjax." + name.split(".")[1] if name.count(".") > 1 else "flowjax"
-    text = as_rst("\n".join(lines), module)
-    # Napoleon takes what stands before a colon for a type; an empty word keeps it from that.
-    lines[:] = re.sub(r"^( *Returns:\n)( +)", r"\1\2\\ \n\2", text, flags=re.M).splitlines()
+    text = as_rst("\n".join(of_stepper(obj, name) if is_stepper else lines), module)
+    text = RETURNS.sub(rf"\1\2\{NO_TYPE}\n\2", text)
+    lines[:] = [*([NO_TYPE] if is_stepper else []), *text.splitlines()]
+
+
+def of_stepper(stepper, name):
+    """The docstring of a method that remembers: that of its step, or the one below its name."""
+    if text := inspect.getdoc(stepper.step):
+        return text.splitlines()
+    docs = ModuleAnalyzer.for_module(stepper.step.__module__).find_attr_docs()
+    return docs["", name.split(".")[-1]]
+
+
+def skip(app, what, name, obj, skipped, options):
+    """Fields of a named tuple are in its Args."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
 
 
 def setup(app):
     app.connect("autodoc-process-docstring", process, priority=400)
+    app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}

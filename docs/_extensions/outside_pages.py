@@ -10,7 +10,7 @@ PAGES = {
     "../benchmarks/README.md": "benchmarks.md",
 }
 # Lines of the menu, as in "Gallery <gallery>".
-OPTIONAL = re.compile(r"^.*<((?:gallery|interop|migrating/\w+))>\n", re.MULTILINE)
+OPTIONAL = re.compile(r"^.*<((?:data|gallery|interop|metrics|migrating/\w+))>\n", re.MULTILINE)
 
 
 def read(app, name, source):

@@ -51,7 +51,7 @@ bench-check: $(VENV)/.installed-bench ## Fail if a ratio is worse than in benchm
 	$(VENV)/bin/python benchmarks/check.py out/check.json --again 2
 
 ##@ Working on flowjax
-.PHONY: setup hooks check lint format types floors test-oldest build clean
+.PHONY: setup hooks check lint format types floors test-oldest docs build clean
 setup: $(VENV)/.installed-dev ## Make the environment with all the tools
 
 hooks: $(VENV)/.installed-dev ## Run lint, types and floors before each git commit
@@ -76,6 +76,10 @@ floors: $(VENV)/.installed-dev ## Check that imports go strictly downward (impor
 test-oldest: $(VENV_OLDEST)/.installed-test ## Run every test on the oldest supported versions
 	@echo "The tests, on: $$(tr '\n' ' ' < $(VENV_OLDEST)/constraints.txt)"
 	$(RUN_OLDEST) $(PYTEST) $(TESTS)
+
+docs: $(VENV)/.installed-docs ## Build the documentation into out/docs; a warning is an error
+	$(RUN) sphinx --fail-on-warning --keep-going --quiet docs out/docs
+	@echo "Look at it: python3 -m http.server --directory out/docs --bind 127.0.0.1"
 
 build: $(VENV)/.installed-dev ## Build the wheel and the source archive into dist/
 	$(RUN) build
@@ -118,6 +122,10 @@ $(VENV)/.installed-examples: pyproject.toml $(VENV)/bin/python
 
 $(VENV)/.installed-bench: pyproject.toml $(VENV)/bin/python
 	$(call install,bench)
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/bin/python
+	$(call install,docs)
 	@touch $@
 
 # The packages of `test` hold those of `examples`, and those of `dev` hold both.

@@ -26,11 +26,13 @@ help: ## List the tasks
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	    /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.installed-examples ## See a flow model learn handwritten digits and draw new ones
-	$(VENV)/bin/python examples/quickstart.py
+demo: $(VENV)/.installed-examples ## See an ODE, an SDE, and a flow model that learns to draw digits
+	$(VENV)/bin/python examples/linear_ode.py out
+	$(VENV)/bin/python examples/ornstein_uhlenbeck.py out
+	$(VENV)/bin/python examples/digits.py out
 
 samplers: $(VENV)/.installed-examples ## Compare samplers on the digits, call by call
-	$(VENV)/bin/python examples/digit_samplers.py
+	$(VENV)/bin/python examples/digit_samplers.py out
 
 test: $(VENV)/.installed-test ## Run the tests
 	$(RUN) $(PYTEST) $(TESTS)

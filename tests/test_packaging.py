@@ -13,7 +13,7 @@ import flowjax as fj
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OWN = {"benchmarks", "examples", "flowjax", "quickstart", "tests"}
+OWN = {"benchmarks", "examples", "flowjax", "tests"}
 
 
 def names(requirements):

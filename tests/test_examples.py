@@ -96,6 +96,7 @@ def test_a_noise_of_another_size_is_an_error(tmp_path):
     assert (tmp_path / "ornstein_uhlenbeck.png").exists()
 
 
+@pytest.mark.nightly
 def test_digits_that_are_not_those_asked_for_are_an_error(monkeypatch, tmp_path):
     example = imported("digits")
     monkeypatch.setattr(example, "LABELS", np.repeat(np.arange(10), 8))

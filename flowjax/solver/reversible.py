@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import lineax
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
@@ -19,7 +18,7 @@ from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals, where_taken
 from flowjax.solver.loop import Steps
 from flowjax.solver.outputs import as_value
-from flowjax.solver.sde import diffusion_of, fields_of, product
+from flowjax.solver.sde import diffusion_of, fields_of, is_operator, product
 from flowjax.solver.stepper import Stepper
 
 
@@ -319,7 +318,7 @@ def _step_heun(
 
 def _kept(g: Any) -> Any:
     """A diffusion to remember; of an operator, which may be no arrays, it is computed again."""
-    return None if isinstance(g, lineax.AbstractLinearOperator) else g
+    return None if is_operator(g) else g
 
 
 reversible_heun = Stepper(_init_heun, _step_heun, symmetric=True, calls_end=True)

@@ -1,4 +1,4 @@
-"""The program that `make types` checks as a user's own runs, so that its types are not only said."""
+"""The program that `make types` checks as a user's own runs: its types are not only said."""
 
 import pytest
 

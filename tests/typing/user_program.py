@@ -4,7 +4,6 @@
 `make types` checks it, and tests/typing/test_user_program.py runs it.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -74,9 +73,8 @@ def solves(key: Array) -> None:
     assert path.shape == (2, 2)
     assert end.shape == x0.shape
     assert furthest.shape == ()
-    of_field: Callable[[Array, Pendulum], Pendulum]
-    of_field = jax.grad(energy, argnums=1)  # pyright: ignore[reportUnknownMemberType]
-    gradient = of_field(x0, field)
+    of_field: Any = jax.grad(energy, argnums=1)  # pyright: ignore[reportUnknownMemberType]
+    gradient: Pendulum = of_field(x0, field)
     assert gradient.length.shape == ()
 
     sde = fj.SDE(drift=lambda t, x, args: -x, diffusion=lambda t, x, args: 0.5)

@@ -4,6 +4,7 @@
 `make types` checks it, and tests/typing/test_user_program.py runs it.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -63,6 +64,13 @@ def energy(x0: Array, field: Pendulum) -> Array:
     return jnp.sum(end**2)
 
 
+def gradient_of(
+    function: Callable[[Array, Pendulum], Array],
+) -> Callable[[Array, Pendulum], Pendulum]:
+    """Also of JAX's types that are partly unknown."""
+    return jax.grad(function, 1)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 def solves(key: Array) -> None:
     field, x0 = Pendulum(array(1.0)), array([0.5, 0.0])
     fj.solve(spring, {"place": x0, "speed": x0}, TS, array(2.0), step=fj.midpoint)
@@ -73,8 +81,7 @@ def solves(key: Array) -> None:
     assert path.shape == (2, 2)
     assert end.shape == x0.shape
     assert furthest.shape == ()
-    of_field: Any = jax.grad(energy, argnums=1)  # pyright: ignore[reportUnknownMemberType]
-    gradient: Pendulum = of_field(x0, field)
+    gradient = gradient_of(energy)(x0, field)
     assert gradient.length.shape == ()
 
     sde = fj.SDE(drift=lambda t, x, args: -x, diffusion=lambda t, x, args: 0.5)

@@ -1,0 +1,39 @@
+"""Makes the notebooks of examples/notebooks from their scripts, runs them and keeps what they show.
+
+    python tools/notebooks.py                   all of them
+    python tools/notebooks.py the_notes         one
+
+A notebook that raises, or that is larger than 500 kB, is an error. `make notebooks` calls this.
+"""
+
+import pathlib
+import sys
+import time
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = pathlib.Path(__file__).parents[1] / "examples" / "notebooks"
+MOST_BYTES = 500_000
+
+
+def main(names: list[str]) -> None:
+    for script in [FOLDER / f"{name}.py" for name in names] or sorted(FOLDER.glob("*.py")):
+        start = time.perf_counter()
+        notebook = jupytext.read(script)
+        NotebookClient(notebook, timeout=600, record_timing=False).execute()
+        # Nothing that differs from one run to the next but what the cells show.
+        notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+        for number, cell in enumerate(notebook.cells):
+            cell.id, cell.metadata = f"cell-{number}", {}
+        target = script.with_suffix(".ipynb")
+        nbformat.write(notebook, target)
+        size = target.stat().st_size
+        print(f"{target.name}: {time.perf_counter() - start:.0f} s, {size / 1000:.0f} kB")
+        if size > MOST_BYTES:
+            sys.exit(f"{target.name} is larger than {MOST_BYTES / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -23,7 +23,6 @@ import matplotlib.pyplot as plt
 import optax
 
 import flowjax as fj
-from flowjax import plot
 
 # %% [markdown]
 # ## A gradient with a closed form
@@ -122,9 +121,13 @@ models = {
     "the reward alone": trained(reward_alone),
     "adjoint matching": trained(adjoint_matching),
 }
+at = jnp.linspace(-2.5, 3, 300)
 wanted = float(tilted.weights @ tilted.means[:, 0] / tilted.weights.sum())
 for ax, (name, each) in zip(axes, models.items(), strict=True):
     v = each.velocity(fj.CondOT())
     x = fj.sample(key, v, init, fj.uniform_grid(100), 4000)[:, 0]
-    plot.histogram(x, lambda x: jnp.exp(tilted.log_prob(x[None])), ax=ax, title=name)
+    ax.hist(x, 60, range=(-2.5, 3), density=True, color="0.8")
+    ax.plot(at, jnp.exp(jax.vmap(tilted.log_prob)(at[:, None])), "k", label="tilted law")
+    ax.set(title=name, xlabel="x", ylim=(0, 1.2))
     print(f"{name:<17} mean {x.mean():+.2f}, of the tilted law {wanted:+.2f}")
+_ = axes[0].legend(frameon=False)

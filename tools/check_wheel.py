@@ -9,6 +9,7 @@ here. The source archive holds the tests, and what is written for the package in
 (twine check). `make check-build` calls this; the archives stay in dist/.
 """
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -48,8 +49,11 @@ print(fj.__version__, fj.__file__)
 """
 
 
-def run(*command: object, **how: object) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **how)
+def run(*command: object, cwd: pathlib.Path = ROOT) -> str:
+    """What a command prints; an error if it fails. It does not see the checkout on its path."""
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    how = {"cwd": cwd, "env": outside, "capture_output": True, "text": True}
+    done = subprocess.run(list(map(str, command)), **how)
     if done.returncode:
         sys.exit(f"FAILED: {' '.join(map(str, command))[:200]}\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -20,17 +20,22 @@ PIP_INSTALL := pip install --quiet --quiet --disable-pip-version-check --editabl
 PYTEST := pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 ##@ Using flowjax
-.PHONY: help demo samplers test test-all
+.PHONY: help demo samplers notebooks test test-all
 help: ## List the tasks
 	@awk 'BEGIN { FS = ":.*## " } \
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	    /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.installed-examples ## See a flow model learn handwritten digits and draw new ones
-	$(VENV)/bin/python examples/quickstart.py
+demo: $(VENV)/.installed-examples ## See an ODE, an SDE, and a flow model that learns to draw digits
+	$(VENV)/bin/python examples/linear_ode.py out
+	$(VENV)/bin/python examples/ornstein_uhlenbeck.py out
+	$(VENV)/bin/python examples/digits.py out
 
 samplers: $(VENV)/.installed-examples ## Compare samplers on the digits, call by call
-	$(VENV)/bin/python examples/digit_samplers.py
+	$(VENV)/bin/python examples/digit_samplers.py out
+
+notebooks: $(VENV)/.installed-notebooks ## Make and run the notebooks from their scripts
+	$(VENV)/bin/python tools/notebooks.py
 
 test: $(VENV)/.installed-test ## Run the tests
 	$(RUN) $(PYTEST) $(TESTS)
@@ -51,7 +56,7 @@ bench-check: $(VENV)/.installed-bench ## Fail if a ratio is worse than in benchm
 	$(VENV)/bin/python benchmarks/check.py out/check.json --again 2
 
 ##@ Working on flowjax
-.PHONY: setup hooks check lint format types floors test-oldest docs build clean
+.PHONY: setup hooks check lint format types floors test-oldest docs build check-build clean
 setup: $(VENV)/.installed-dev ## Make the environment with all the tools
 
 hooks: $(VENV)/.installed-dev ## Run lint, types and floors before each git commit
@@ -83,6 +88,9 @@ docs: $(VENV)/.installed-docs ## Build the documentation into out/docs; a warnin
 
 build: $(VENV)/.installed-dev ## Build the wheel and the source archive into dist/
 	$(RUN) build
+
+check-build: $(VENV)/.installed-dev ## Build both, and check them in a clean environment
+	$(VENV)/bin/python tools/check_wheel.py
 
 clean: ## Delete the environments, the caches and what the tasks wrote
 	rm -rf $(VENV) $(VENV_OLDEST) dist out .pytest_cache .ruff_cache .import_linter_cache
@@ -127,6 +135,10 @@ $(VENV)/.installed-bench: pyproject.toml $(VENV)/bin/python
 $(VENV)/.installed-docs: pyproject.toml $(VENV)/bin/python
 	$(call install,docs)
 	@touch $@
+
+$(VENV)/.installed-notebooks: pyproject.toml $(VENV)/bin/python
+	$(call install,notebooks)
+	@touch $@ $(@D)/.installed-examples
 
 # The packages of `test` hold those of `examples`, and those of `dev` hold both.
 $(VENV)/.installed-test: pyproject.toml $(VENV)/bin/python

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from matplotlib.figure import Figure
+from sklearn.svm import SVC
 
 import flowjax as fj
-import quickstart
 from flowjax import plot
 
 STEPS = 3000
@@ -51,7 +51,8 @@ def main(out="out/one_step_digits"):
     state, _ = fj.training.fit(Average(network), loss, digits.train, fit_key, progress=True, **how)
 
     field = fj.two_time(fj.training.averaged(state))
-    judge = quickstart.judge(digits)
+    flat = lambda images: jnp.reshape(images, (len(images), -1))  # noqa: E731
+    judge = SVC(C=10).fit(flat(digits.train.image), digits.train.label)
     labels, init = jnp.tile(jnp.arange(10), 100), fj.CondOT().prior((8, 8)).sample
     figure = Figure(figsize=(13, 3.2), dpi=120, layout="compressed")
     accuracies = []
@@ -62,7 +63,7 @@ def main(out="out/one_step_digits"):
     ):
         how = {"args": labels, "args_axes": 0, "step": step}
         images = fj.sample(key, field, init, fj.uniform_grid(n), 1000, **how)
-        accuracies.append(judge.score(quickstart.flat(images), labels))
+        accuracies.append(judge.score(flat(images), labels))
         title = f"{n} step{'s' * (n > 1)} of {step.__name__}: {accuracies[-1]:.1%}"
         print(title)
         plot.image_grid(images[:80], ax=ax, title=title)

@@ -1,7 +1,11 @@
-"""The types that every floor speaks in."""
+"""The types that every floor speaks in.
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+What a user hands to a public function is named here for type checkers, more narrowly than the tests
+check it at run time: there bad input meets flowjax's own errors, which say more.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt32
@@ -12,17 +16,46 @@ Scalar: TypeAlias = Float[Array, ""] | float
 Times: TypeAlias = Float[Array, " times"]
 """A grid of n + 1 times."""
 
-State: TypeAlias = PyTree[Float[Array, "..."]]
-"""One sample: an array or any pytree of floating arrays."""
-
-StateLike: TypeAlias = PyTree
-"""What becomes a state: a pytree of floating JAX or NumPy arrays or Python floats."""
-
 Field: TypeAlias = Callable[[Any, Any, Any], Any]
 """A function ``(t, x, args) -> dx``; ``dx`` has the structure, shapes and dtypes of ``x``."""
 
 KeyArray: TypeAlias = Key[Array, ""] | UInt32[Array, " words"] | UInt32[np.ndarray, " words"]
 """One JAX key, typed (``jax.random.key``) or old style (``jax.random.PRNGKey``)."""
+
+
+class Step(Protocol):
+    """A method that is a function: the formula of one step, ``(field, t0, t1, x, args, dw) -> x``.
+
+    The Brownian increment `dw` has the default None in an ODE method and none in an SDE method.
+    """
+
+    def __call__(self, field: Any, t0: Any, t1: Any, x: Any, args: Any, dw: Any, /) -> Any: ...
+
+
+class Adjoint(Protocol):
+    """How the loop is differentiated: it runs all the steps from a carry; see solver.adjoints."""
+
+    def scan(self, steps: Any, carry: Any, xs: Any, every: int | None) -> tuple[Any, Any]: ...
+
+
+if TYPE_CHECKING:
+    # A type checker does not know the structure of a pytree.
+    State: TypeAlias = Any
+    StateLike: TypeAlias = Any
+    TimesLike: TypeAlias = Array | np.ndarray | Sequence[float]
+    AdjointLike: TypeAlias = Adjoint
+else:
+    State: TypeAlias = PyTree[Float[Array, "..."]]
+    """One sample: an array or any pytree of floating arrays."""
+
+    StateLike: TypeAlias = PyTree
+    """What becomes a state: a pytree of floating JAX or NumPy arrays or Python floats."""
+
+    TimesLike: TypeAlias = Any
+    """What becomes a grid of n + 1 times."""
+
+    AdjointLike: TypeAlias = Any
+    """An adjoint; another value is refused by the solve."""
 
 
 class Domain(NamedTuple):

@@ -1,5 +1,6 @@
 """The samplers that the example compares, what it measures them by, and its whole way, in small."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +20,7 @@ def example():
 def small(example, monkeypatch, names):
     """The example with few calls, few digits and the samplers `names`."""
     monkeypatch.setattr(example, "CALLS", (10,))
-    monkeypatch.setattr(example.quickstart, "SAMPLES_PER_DIGIT", 20)
-    monkeypatch.setattr(example.quickstart, "ASKED", np.repeat(np.arange(10), 20))
+    monkeypatch.setattr(example, "LABELS", np.repeat(np.arange(10), 20))
     every = example.samplers
     monkeypatch.setattr(example, "samplers", lambda v: {name: every(v)[name] for name in names})
     return example
@@ -99,12 +99,20 @@ def test_a_sampler_calls_the_network_as_often_as_it_says(example, name):
         jax.debug.callback(lambda t: calls.append(float(t)), t)
         return -x
 
-    sampler = example.samplers(fj.velocity(field, fj.CondOT()))[name]
-    ts = sampler.grid(10 // sampler.calls_per_step)
+    field, step, grid, calls_per_step = example.samplers(fj.velocity(field, fj.CondOT()))[name]
+    ts = grid(10 // calls_per_step)
     key = jax.random.key(0) if name.startswith("SDE") else None
-    jax.block_until_ready(fj.solve(sampler.field, 1.0, ts, step=sampler.step, key=key))
+    jax.block_until_ready(fj.solve(field, 1.0, ts, step=step, key=key))
     jax.effects_barrier()
     assert len(calls) == 10
+
+
+def test_the_network_is_the_one_that_was_saved(example, tmp_path):
+    key, image = jax.random.key(0), jnp.ones((8, 8))
+    network = fj.models.MLP((8, 8), 256, 3, num_classes=10, key=jax.random.key(1))
+    eqx.tree_serialise_leaves(tmp_path / "digits.eqx", network)
+    read = example.network(tmp_path / "digits.eqx", None, key, 1)
+    np.testing.assert_array_equal(read(0.5, image, 3), network(0.5, image, 3))
 
 
 # --- the whole way --------------------------------------------------------------------------------
@@ -125,18 +133,15 @@ def test_a_flow_to_the_digits_passes(small, names, monkeypatch, tmp_path, capsys
         rate = (0.01 * t - (1 - t)) / variance
         return jnp.tensordot(shares, image + rate * away, axes=1)
 
-    monkeypatch.setattr(small.quickstart, "trained", lambda *args: (to_real_images, None))
-    seed = np.random.default_rng().integers(2**31)
-    small.main(["--out", str(tmp_path), "--seed", str(seed)])
+    monkeypatch.setattr(small, "network", lambda *args: to_real_images)
+    small.main(tmp_path, seed=np.random.default_rng().integers(2**31))
     tables = capsys.readouterr().out
-    assert all(tables.count(f"\n   {name} ") == 2 for name in names)
+    assert all(tables.count(f"\n   {name} ") == 2 for name in (*names, "real digits"))
     assert (tmp_path / "digit_samplers.png").exists()
 
 
 @pytest.mark.parametrize("names", [("Euler",)])
 def test_a_flow_that_leads_nowhere_is_an_error(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        small.quickstart, "trained", lambda *args: (lambda t, x, args: jnp.zeros_like(x), None)
-    )
+    monkeypatch.setattr(small, "network", lambda *args: lambda t, x, args: jnp.zeros_like(x))
     with pytest.raises(SystemExit, match="FAILED: after 10 calls Euler's are not like"):
-        small.main(["--out", str(tmp_path)])
+        small.main(tmp_path)

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import flowjax as fj
+from tools import release_notes
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OWN = {"benchmarks", "examples", "flowjax", "quickstart", "tests"}
+OWN = {"benchmarks", "examples", "flowjax", "tests", "tools"}
 
 
 def names(requirements):
@@ -69,7 +70,7 @@ def undeclared(folder, always, inside_functions):
             CORE | EXTRAS["examples"] | EXTRAS["test"],
             EXTRAS["peers"] | EXTRAS["bench"] | EXTRAS["molecules"],
         ),
-        ("tools", CORE, set()),
+        ("tools", CORE | EXTRAS["notebooks"], set()),
     ],
 )
 def test_every_import_is_declared(folder, always, inside_functions):
@@ -83,6 +84,28 @@ def test_an_import_that_is_not_declared_is_caught():
 
 def test_the_version_is_that_of_the_project():
     assert fj.__version__ == importlib.metadata.version("flowjax-solvers")
+
+
+def test_the_citation_and_the_changelog_are_of_the_same_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [fj.__version__]
+    # The newest version that the changelog names; before the first release it names none.
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    named = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert [name for name in named if name != "Unreleased"][:1] in ([], [fj.__version__])
+    assert release_notes.version() == fj.__version__
+
+
+def test_the_notes_of_a_release_are_its_section_of_the_changelog():
+    changelog = (
+        "# Changelog\n\n## [Unreleased]\n\n- new\n\n## [1.10.0] - 2026-01-02\n\n- b\n- c\n\n"
+    )
+    changelog += "## [1.1.0] - 2025-01-02\n\n- a\n"
+    assert release_notes.section(changelog, "1.10.0") == "- b\n- c"
+    assert release_notes.section(changelog, "1.1.0") == "- a"
+    assert release_notes.section(changelog, "1.1") is None
+    with pytest.raises(SystemExit, match=r"the tag is v9\.9"):
+        release_notes.main("v9.9")
 
 
 def test_the_readme_lists_every_public_name():

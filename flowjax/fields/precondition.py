@@ -14,14 +14,14 @@ from flowjax._numerics import clip, log, widest
 from flowjax._types import Field
 from flowjax.fields.predictions import on_leaves
 from flowjax.schedules.point import PathPoint, path_at
-from flowjax.schedules.schedule import checked_schedule
+from flowjax.schedules.schedule import ScheduleLike, checked_schedule
 from flowjax.solver.door import described
 
 # The bounds of ln(sigma / alpha) that a preconditioned network is shown.
 _LOG_NOISE_RANGE = (-10.0, 10.0)
 
 
-def precondition(network: Field, schedule: Any, sigma_data: ArrayLike = 0.5) -> Field:
+def precondition(network: Field, schedule: ScheduleLike, sigma_data: ArrayLike = 0.5) -> Field:
     r"""A model of the data whose network sees and returns numbers of unit size at every time.
 
     $$D(t, x) = \frac{\alpha\,\sigma_d^2}{\sigma^2 + \alpha^2\sigma_d^2}\,x

@@ -16,10 +16,12 @@ from flowjax import _check
 from flowjax._numerics import computing_dtype, widest
 from flowjax._types import Domain, State
 from flowjax.schedules.point import PathPoint, path_at
-from flowjax.schedules.schedule import checked_schedule
+from flowjax.schedules.schedule import ScheduleLike, checked_schedule
 
 
-def convert(value: Any, t: Any, x: Any, schedule: Any, *, source: str, target: str) -> State:
+def convert(
+    value: Any, t: Any, x: Any, schedule: ScheduleLike, *, source: str, target: str
+) -> State:
     r"""One prediction at (t, x) as another.
 
     With the expected data D and noise E, given that the state at time t is x,

@@ -23,12 +23,12 @@ from flowjax.fields.predictions import (
     refuse_time,
 )
 from flowjax.schedules.point import path_at
-from flowjax.schedules.schedule import Schedule, checked_schedule
+from flowjax.schedules.schedule import Schedule, ScheduleLike, checked_schedule
 from flowjax.solver.door import described, refuse_coupled
 
 
 def velocity(
-    model: Field, schedule: Any, predicts: str = "velocity", coupled: bool = False
+    model: Field, schedule: ScheduleLike, predicts: str = "velocity", coupled: bool = False
 ) -> "Velocity":
     r"""The velocity field of a model that predicts any of the five.
 

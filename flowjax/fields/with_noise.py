@@ -22,7 +22,7 @@ from flowjax.fields.predictions import (
 from flowjax.fields.scalar_function import ScalarFunction
 from flowjax.fields.velocity import Velocity
 from flowjax.schedules.point import PathPoint, path_at
-from flowjax.schedules.schedule import checked_schedule
+from flowjax.schedules.schedule import ScheduleLike, checked_schedule
 from flowjax.solver.door import as_velocity, refuse_coupled
 from flowjax.solver.sde import SDE
 
@@ -105,7 +105,7 @@ def with_noise(
     return SDE(_Drift(v, noise, _domain(v, noise)), noise)
 
 
-def memoryless(schedule: Any, start: ArrayLike = 0.01) -> Callable[[Any], Array]:
+def memoryless(schedule: ScheduleLike, start: ArrayLike = 0.01) -> Callable[[Any], Array]:
     r"""The amount of noise that makes the end of a path independent of its start.
 
     $$g_t^2 = 2\Big(\sigma^2\,\frac{\dot\alpha}{\alpha} - \sigma\dot\sigma\Big), \qquad

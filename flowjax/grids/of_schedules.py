@@ -13,12 +13,12 @@ from flowjax import _check
 from flowjax._check import static_number
 from flowjax._types import Times
 from flowjax.grids.uniform import distinct
-from flowjax.schedules.schedule import checked_schedule
+from flowjax.schedules.schedule import ScheduleLike, checked_schedule
 
 
 def karras_grid(
     n: int,
-    schedule: Any,
+    schedule: ScheduleLike,
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
     rho: float = 7.0,
@@ -90,7 +90,7 @@ def karras_grid(
 
 
 def log_snr_grid(
-    n: int, schedule: Any, log_snr_min: float = -9.0, log_snr_max: float = 9.0
+    n: int, schedule: ScheduleLike, log_snr_min: float = -9.0, log_snr_max: float = 9.0
 ) -> Times:
     r"""The times that are evenly spaced in the logarithm of the signal-to-noise ratio.
 

@@ -7,22 +7,25 @@ import equinox as eqx
 from jax.sharding import Sharding
 
 from flowjax import _check
+from flowjax._types import AdjointLike, Field, KeyArray, TimesLike
 from flowjax.sampling.chunks import drawn
 from flowjax.solver.adjoints import Checkpointed
+from flowjax.solver.sde import SDE
+from flowjax.solver.stepper import Method
 from flowjax.solver.views import indices_of, solve, trajectory
 
 
 def sample(
-    key: Any,
-    field_or_sde: Any,
+    key: KeyArray,
+    field_or_sde: Field | SDE,
     init: Callable[..., Any],
-    ts: Any,
+    ts: TimesLike,
     num: int,
     *,
     args: Any = None,
     args_axes: Any = None,
-    step: Any = None,
-    adjoint: Any = Checkpointed(),
+    step: Method | None = None,
+    adjoint: AdjointLike = Checkpointed(),
     batch_size: int | None = None,
     sharding: Sharding | None = None,
     progress: bool = False,
@@ -106,18 +109,18 @@ def sample(
 
 
 def sample_paths(
-    key: Any,
-    field_or_sde: Any,
+    key: KeyArray,
+    field_or_sde: Field | SDE,
     init: Callable[..., Any],
-    ts: Any,
+    ts: TimesLike,
     num: int,
     *,
     every: int = 1,
     at: Any = None,
     args: Any = None,
     args_axes: Any = None,
-    step: Any = None,
-    adjoint: Any = Checkpointed(),
+    step: Method | None = None,
+    adjoint: AdjointLike = Checkpointed(),
     batch_size: int | None = None,
     sharding: Sharding | None = None,
     progress: bool = False,
@@ -169,16 +172,16 @@ def sample_paths(
 
 
 def sample_pairs(
-    key: Any,
-    field_or_sde: Any,
+    key: KeyArray,
+    field_or_sde: Field | SDE,
     init: Callable[..., Any],
-    ts: Any,
+    ts: TimesLike,
     num: int,
     *,
     args: Any = None,
     args_axes: Any = None,
-    step: Any = None,
-    adjoint: Any = Checkpointed(),
+    step: Method | None = None,
+    adjoint: AdjointLike = Checkpointed(),
     batch_size: int | None = None,
     sharding: Sharding | None = None,
     progress: bool = False,

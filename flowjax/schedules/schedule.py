@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -247,6 +247,13 @@ class Schedule(eqx.Module):
         taken = (_rate(read) if rate else read)(jnp.where(unknown, inside, t))
         taken = jnp.where((t == end) & (stands if rate else zero), vanishing(taken), taken)
         return jnp.where(unknown, jnp.nan if rate else 0, taken)
+
+
+if TYPE_CHECKING:
+    ScheduleLike: TypeAlias = Schedule
+else:
+    ScheduleLike: TypeAlias = Any
+    """A schedule; another value is refused by `checked_schedule`."""
 
 
 class ExactEnds(Schedule):

@@ -5,14 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax
 import numpy as np
 from jaxtyping import Array, PyTree
 
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import State, StateLike
-from flowjax.solver.sde import SDE
+from flowjax.solver.sde import SDE, is_operator
 
 
 def checked(field: Any, like: StateLike) -> Any:
@@ -60,7 +59,7 @@ class _Checked(eqx.Module):
 
 def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
     """A diffusion, refused if it is no scalar nor, leaf by leaf, of the state's shape."""
-    if isinstance(out, lineax.AbstractLinearOperator):
+    if is_operator(out):
         raise ValueError(
             f"{name} must multiply dW elementwise where fj.SDE is given no noise: for an operator "
             f"give it the shape of the noise, noise=..., got {type(out).__name__}."
@@ -80,7 +79,7 @@ def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:
 def _matrix_output(out: PyTree, x: PyTree, noise: Any) -> PyTree:
     """A diffusion for noise of some shapes, refused if it does not take them to the state."""
     name = "diffusion output"
-    if isinstance(out, lineax.AbstractLinearOperator):
+    if is_operator(out):
         like = jax.tree.unflatten(noise.structure, noise.shapes)
         parts = out.in_structure(), out.out_structure()
         got = [jax.tree.map(lambda leaf: leaf.shape, part) for part in parts]

@@ -1,11 +1,11 @@
 """A stochastic differential equation, and how its diffusion meets the noise."""
 
+import sys
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax
 from jaxtyping import Array
 
 from flowjax import _check
@@ -127,7 +127,7 @@ def noise_like(sde: Any, x: State) -> StateLike:
 def diffusion_of(sde: SDE, t: Scalar, x: State, args: Any) -> Any:
     """The diffusion at x: like the state if it is elementwise, else a matrix or an operator."""
     g = sde.diffusion(t, x, args)
-    if isinstance(g, lineax.AbstractLinearOperator):
+    if is_operator(g):
         return g
     leaves, structure = jax.tree.flatten(x)
     if sde.noise is None:
@@ -147,6 +147,12 @@ def diffusion_of(sde: SDE, t: Scalar, x: State, args: Any) -> Any:
     return _Matrix(rows)
 
 
+def is_operator(g: Any) -> bool:
+    """Whether a diffusion is an operator of lineax, which is imported by whoever makes one."""
+    lineax: Any = sys.modules.get("lineax")
+    return lineax is not None and isinstance(g, lineax.AbstractLinearOperator)
+
+
 def product(g: Any, dw: State, x: State) -> State:
     r"""The product of a diffusion and an increment, like the state.
 
@@ -154,7 +160,7 @@ def product(g: Any, dw: State, x: State) -> State:
 
     or $g_i\,dW_i$ where the diffusion is elementwise.
     """
-    if isinstance(g, lineax.AbstractLinearOperator):
+    if is_operator(g):
         dw = jax.tree.map(lambda part, like: part.astype(like.dtype), dw, g.in_structure())
         return jax.tree.map(lambda part, like: part.astype(like.dtype), g.mv(dw), x)
     if not isinstance(g, _Matrix):

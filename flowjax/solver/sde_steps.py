@@ -10,14 +10,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import PyTree
 
 from flowjax._numerics import plus, weighted
 from flowjax._types import Scalar, State
-from flowjax.solver.sde import SDE, diffusion_of, fields_of, product
+from flowjax.solver.sde import SDE, diffusion_of, fields_of, is_operator, product
 from flowjax.solver.stepper import Stepper, facts
 
 _DIAGONAL = (
@@ -216,7 +215,7 @@ def reversible_heun(
 
 def _kept(g: Any) -> Any:
     """A diffusion to remember; of an operator, which may be no arrays, it is computed again."""
-    return None if isinstance(g, lineax.AbstractLinearOperator) else g
+    return None if is_operator(g) else g
 
 
 def _refuse_mixing(sde: SDE, t: Scalar, x: State, args: Any) -> None:

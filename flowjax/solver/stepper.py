@@ -7,7 +7,9 @@ a field of a `Stepper`. Whoever wants to know asks `fact`; nothing is registered
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from flowjax._types import Step
 
 
 class Stepper(NamedTuple):
@@ -55,14 +57,21 @@ class Stepper(NamedTuple):
         Hairer, Norsett, Wanner (1993), "Solving Ordinary Differential Equations I", section III.1.
     """
 
-    init: Callable[..., Any]
-    step: Callable[..., Any]
+    init: Callable[[Any, Any, Any, Any], Any]
+    step: Callable[[Any, Any, Any, Any, Any, Any, Any], Any]
     symmetric: bool = False
     calls_end: bool = False
     one_way: bool = False
     reads: str = ""
     noisy: bool | None = None
     gaussian: bool = False
+
+
+if TYPE_CHECKING:
+    Method: TypeAlias = Step | Stepper
+else:
+    Method: TypeAlias = Any
+    """A step or a `Stepper`; another value is refused by the solve."""
 
 
 _NOT_SAID = {

@@ -10,7 +10,7 @@ import numpy as np
 from flowjax import _check
 from flowjax._devices import typed
 from flowjax._numerics import narrow, wide
-from flowjax._types import Field, KeyArray, State, StateLike
+from flowjax._types import AdjointLike, Field, KeyArray, State, StateLike, TimesLike
 from flowjax.solver.adjoints import Checkpointed, Direct
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key, step_numbers
@@ -22,19 +22,20 @@ from flowjax.solver.outputs import as_memory, checked, first_value
 from flowjax.solver.progress import of_steps
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama
+from flowjax.solver.stepper import Method
 from flowjax.solver.times import indices_within
 
 
 def solve(
     field_or_sde: Field | SDE,
     x0: StateLike,
-    ts: Any,
+    ts: TimesLike,
     args: Any = None,
     *,
-    step: Any = None,
+    step: Method | None = None,
     key: KeyArray | None = None,
     increments: StateLike | None = None,
-    adjoint: Any = Checkpointed(),
+    adjoint: AdjointLike = Checkpointed(),
     first_step: Any = 0,
     progress: bool = False,
 ) -> State:
@@ -112,13 +113,13 @@ def solve(
 def trajectory(
     field_or_sde: Field | SDE,
     x0: StateLike,
-    ts: Any,
+    ts: TimesLike,
     args: Any = None,
     *,
-    step: Any = None,
+    step: Method | None = None,
     key: KeyArray | None = None,
     increments: StateLike | None = None,
-    adjoint: Any = Checkpointed(),
+    adjoint: AdjointLike = Checkpointed(),
     first_step: Any = 0,
     progress: bool = False,
     every: int = 1,
@@ -187,15 +188,15 @@ def indices_of(at: Any, every: int, ts: Any) -> tuple[int, ...] | None:
 def fold(
     field_or_sde: Field | SDE,
     x0: StateLike,
-    ts: Any,
+    ts: TimesLike,
     args: Any = None,
     *,
     init: Any,
-    update: Callable[..., Any],
-    step: Any = None,
+    update: Callable[[Any, Any, Any, Any, Any, Any], Any],
+    step: Method | None = None,
     key: KeyArray | None = None,
     increments: StateLike | None = None,
-    adjoint: Any = Checkpointed(),
+    adjoint: AdjointLike = Checkpointed(),
     first_step: Any = 0,
     progress: bool = False,
 ) -> tuple[State, Any]:

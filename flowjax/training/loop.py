@@ -32,7 +32,7 @@ _SHOWN = 100
 
 def fit(
     model: Any,
-    loss: Callable[..., Any],
+    loss: Callable[[Any, Any, Any], Any],
     data: Any,
     key: Array,
     *,

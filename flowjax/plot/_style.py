@@ -44,10 +44,13 @@ _current: ContextVar[Palette] = ContextVar("palette", default=LIGHT)
 
 
 @contextlib.contextmanager
-def dark() -> Iterator[None]:
+def dark(on: bool = True) -> Iterator[None]:
     """Pictures made inside this context are light on dark.
 
     No setting of matplotlib is changed, and pictures made before keep their colours.
+
+    Args:
+        on: False for dark on light.
 
     Returns:
         A context manager.
@@ -61,7 +64,7 @@ def dark() -> Iterator[None]:
         >>> sum(figure.get_facecolor()[:3]) < 0.3
         True
     """
-    token = _current.set(DARK)
+    token = _current.set(DARK if on else LIGHT)
     try:
         yield
     finally:
@@ -140,14 +143,17 @@ def finished(figure: Any, ax: Any, title: str | None, pad: int = 6) -> Any:
     return figure
 
 
-def finished_panels(figure: Any, every: list[Any], names: list[str], title: str | None) -> Any:
-    """The figure, each of its panels with its name, and the title above all."""
+def finished_panels(
+    figure: Any, every: list[Any], names: list[str], title: str | None, new: bool
+) -> Any:
+    """The figure, each of its panels with its name, and the title above all if it is new."""
     for ax, name in zip(every, names, strict=True):
-        ax.set_title(name)
-    if title is not None and len(every) == 1:
-        every[0].set_title(f"{title}, {names[0]}")
-    elif title is not None:
+        ax.set_title(name, fontsize="medium")
+    if title is not None and new and len(every) > 1:
+        figure.get_layout_engine().set(h_pad=0.1)
         figure.suptitle(title, color=palette().ink)
+    elif title is not None:
+        every[0].set_title(f"{title}, {names[0]}")
     return figure
 
 

@@ -22,9 +22,9 @@ def animate(
 ) -> bytes:
     """An animated GIF of any picture: its frame k is the figure ``draw(k)``.
 
-    All frames have the same colours, taken from some of them, so what stands still does not
-    flicker and costs almost nothing. Give the pictures the same limits: axes that grow with their
-    content make the frames jump.
+    All frames have the layout of the first and the same colours, taken from some of them, so what
+    stands still neither jumps nor flickers, and costs almost nothing. Give the pictures the same
+    limits, as axes that grow with their content move all that is in them.
 
     Args:
         draw: a function ``k -> figure``, called for k from 0 to num - 1. The figures must be of
@@ -62,7 +62,10 @@ def animate(
             _check.static_number(value, name),
             message=f"{name} must be positive",
         )
-    frames = [_picture(draw(k), k, dpi) for k in range(num)]
+    figures = (_checked(draw(k), k) for k in range(num))
+    first = next(figures)
+    frames = [_picture(first, dpi)]
+    frames += [_picture(_laid_out_as(first, figure), dpi) for figure in figures]
     sizes = {frame.size for frame in frames}
     if len(sizes) > 1:
         raise ValueError(f"draw must return figures of one size, got {sorted(sizes)} in dots.")
@@ -80,10 +83,23 @@ def animate(
     return file.getvalue()
 
 
-def _picture(figure: Any, k: int, dpi: float) -> Any:
-    """The figure as an image of Pillow's, without transparency."""
+def _checked(figure: Any, k: int) -> Any:
     if not hasattr(figure, "savefig"):
         raise TypeError(f"draw must return a matplotlib figure, got {figure!r} for frame {k}.")
+    return figure
+
+
+def _laid_out_as(first: Any, figure: Any) -> Any:
+    """The figure, with its axes where they are in the first, if it has as many."""
+    if figure is not first and len(figure.axes) == len(first.axes) and figure.get_layout_engine():
+        figure.set_layout_engine("none")
+        for ax, like in zip(figure.axes, first.axes, strict=True):
+            ax.set_position(like.get_position(original=True))
+    return figure
+
+
+def _picture(figure: Any, dpi: float) -> Any:
+    """The figure as an image of Pillow's, without transparency."""
     from PIL import Image
 
     file = io.BytesIO()
@@ -100,4 +116,8 @@ def _common_colours(frames: list) -> Any:
     sheet = Image.new("RGB", (width, height * len(seen)))
     for i, frame in enumerate(seen):
         sheet.paste(frame, (0, height * i))
-    return sheet.quantize(_COLOURS)
+    found = sheet.quantize(_COLOURS - 1)
+    # The colours are averages, but that of the paper stays what it is.
+    _, paper = max(frames[0].getcolors(width * height))
+    found.putpalette([*found.getpalette()[: 3 * (_COLOURS - 1)], *paper])
+    return found

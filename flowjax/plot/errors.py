@@ -53,7 +53,7 @@ def convergence_orders(
     fits = {name: _line(h, error, name) for name, (h, error) in found.items()}
     if orders is not None:
         orders = numbers(orders, "orders").ravel().tolist()
-    figure, ax = axes(ax, (5.6, 4.4))
+    figure, ax = axes(ax, (6.6, 4.0))
     _draw(ax, found, {name: f"{name}: slope {slope:.2f}" for name, (slope, _) in fits.items()})
     for order in orders or sorted({round(2 * slope) / 2 for slope, _ in fits.values()}):
         # Below the method whose slope is nearest, through the middle of its steps.
@@ -67,7 +67,7 @@ def convergence_orders(
             f"order {order:g}", (h[0], line[0]), (2, -3), textcoords="offset points",
             va="top", fontsize="small", color=palette().ink,
         )  # fmt: skip
-    legend(ax)
+    _beside(ax)
     ax.set(xlabel="step h", ylabel="error")
     return finished(figure, ax, title)
 
@@ -104,9 +104,9 @@ def error_against_calls(
         'calls of the field (NFE)'
     """
     found = curves(calls, errors, "calls")
-    figure, ax = axes(ax, (5.6, 4.4))
+    figure, ax = axes(ax, (6.6, 4.0))
     _draw(ax, found, {name: name for name in found})
-    legend(ax)
+    _beside(ax)
     ax.set(xlabel="calls of the field (NFE)", ylabel="error")
     return finished(figure, ax, title)
 
@@ -121,6 +121,17 @@ def _draw(ax: Any, found: dict, labels: dict) -> None:
             color=colours[i % len(colours)], label=labels[name], markersize=5, linewidth=1.4,
         )  # fmt: skip
     ax.grid(which="major", color=palette().faint, alpha=0.4, linewidth=0.6)
+    ax.margins(y=0.1)
+    # Few places that lie apart are all named, in place of powers of ten.
+    places = np.unique(np.concatenate([x for x, _ in found.values()]))
+    if len(places) <= 7 and np.all(places[1:] > 1.4 * places[:-1]):
+        ax.set_xticks(places, [f"{place:.3g}" for place in places])
+        ax.set_xticks([], minor=True)
+
+
+def _beside(ax: Any) -> None:
+    """The methods' names to the right of the axes, where no line can be below them."""
+    legend(ax, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _line(h: np.ndarray, error: np.ndarray, name: str) -> tuple[float, float]:

@@ -197,7 +197,7 @@ def flow_grid(
         expect(fits, "start must have the shape of the lines at one time", start, lines)
         every = np.concatenate([lines, start[None]])
     (left, below), (right, above) = corners_around(every, low, high)
-    figure, axes_of = panels(ax, ts.size, (3.2 * ts.size + 0.6, 3.6))
+    figure, axes_of = panels(ax, ts.size, (3.2 * ts.size + 0.6, 4.0))
     _, _, faint, colours, _ = palette()
     for axis, carried in zip(axes_of, lines, strict=True):
         if start is not None:
@@ -208,4 +208,4 @@ def flow_grid(
         axis.set(aspect="equal", xlim=(left, right), ylim=(below, above))
         axis.set_xlabel("first coordinate")
     axes_of[0].set_ylabel("second coordinate")
-    return finished_panels(figure, axes_of, [f"t = {t:.3g}" for t in ts], title)
+    return finished_panels(figure, axes_of, [f"t = {t:.3g}" for t in ts], title, ax is None)

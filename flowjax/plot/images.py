@@ -64,7 +64,8 @@ def image_grid(
     _, height, width, *channels = images.shape
     images = (images - low) / (high - low)
 
-    figure, ax = axes(ax, (0.6 * columns, 0.6 * rows * height / width + 0.5))
+    side = max(0.6, 3.6 / columns)
+    figure, ax = axes(ax, (side * columns, side * rows * height / width + 0.5))
     # One picture of all, with a gap of an eighth of an image around each.
     gap = max(1, height // 8)
     paper = rgb(palette().paper) if colour else np.zeros(())
@@ -138,5 +139,21 @@ def video_strip(
         names = [f"t = {t:.2g}" for t in ts[chosen]]
     flat = videos[:, chosen].reshape(-1, *videos.shape[2:])
     height, width = flat.shape[1:3]
-    _, ax = axes(ax, (0.9 * len(chosen), 0.9 * len(videos) * height / width + 0.6))
-    return image_grid(flat, len(chosen), low=low, high=high, column_names=names, ax=ax, title=title)
+    _, ax = axes(ax, (1.1 * len(chosen), 1.1 * len(videos) * height / width + 0.6))
+    figure = image_grid(
+        flat, len(chosen), low=low, high=high, column_names=names, ax=ax, title=title
+    )
+    # Motion is seen against the frames' edges.
+    gap = max(1, height // 8)
+    for i in range(len(flat)):
+        row, column = divmod(i, len(chosen))
+        corner = gap + column * (width + gap) - 0.5, gap + row * (height + gap) - 0.5
+        _draw_edge(ax, corner, width, height)
+    return figure
+
+
+def _draw_edge(ax: Any, corner: tuple[float, float], width: int, height: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    edge = palette().faint
+    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=0.8))

@@ -17,6 +17,7 @@ def histogram(
     bins: int = 40,
     low: float | None = None,
     high: float | None = None,
+    top: float | None = None,
     ax: Any = None,
     title: str | None = None,
 ) -> Any:
@@ -28,6 +29,7 @@ def histogram(
         bins: how many bins.
         low: the least x that is drawn. Default: the least sample.
         high: the greatest. Samples outside are counted, and not drawn.
+        top: the greatest density that is drawn. Default: that of the samples or more.
         ax: matplotlib axes to draw into. Default: a new figure.
         title: the title of the axes.
 
@@ -73,4 +75,6 @@ def histogram(
         ax.plot(grid, values, color=palette().ink, linewidth=1.5, label="exact")
         legend(ax)
     ax.set(xlabel="x", ylabel="density")
+    if top is not None:
+        ax.set_ylim(*ascending(0.0, top, "0 and top"))
     return finished(figure, ax, title)

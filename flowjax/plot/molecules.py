@@ -1,6 +1,6 @@
 """Pictures of molecules."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,21 +74,14 @@ def molecule(
     elevation = _check.static_number(elevation, "elevation")
 
     centred = positions - (positions.max(0) + positions.min(0)) / 2
-    extent = float(np.linalg.norm(centred, axis=1).max()) + 1.0
-    right, up, near = _view(azimuth, elevation) @ centred.T
-    # How much greater than at the middle something looks, and how much of its colour is left.
-    zoom = _EYE * extent / (_EYE * extent - near)
-    left = np.clip(0.7 + 0.3 * near / extent, 0.4, 1.0)
-    places = np.stack([right * zoom, up * zoom], axis=1)
-    sizes = zoom * np.maximum(_SIZE * RADII[kinds - 1], _LEAST)
-
+    extent = max(1.0, float(np.linalg.norm(centred, axis=1).max())) + 0.7
+    atoms = _Atoms(
+        centred @ _view(azimuth, elevation).T,
+        np.maximum(_SIZE * RADII[kinds - 1], _LEAST),
+        np.stack([rgb(colour_of(kind)) for kind in kinds]),
+    )
     figure, ax = axes(ax, (4.4, 4.4))
-    colours = [rgb(colour_of(kind)) for kind in kinds]
-    for i, j in pairs:
-        _draw_bond(ax, places[[i, j]], near[[i, j]], zoom[[i, j]], left[[i, j]], sizes[[i, j]],
-                   [colours[i], colours[j]])  # fmt: skip
-    for place, size, depth, part, colour in zip(places, sizes, near, left, colours, strict=True):
-        _draw_ball(ax, place, size, depth, part, colour)
+    _draw_by_depth(ax, _balls(atoms, extent) + _sticks(atoms, pairs, extent))
     bare(ax)
     ax.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
     _draw_scale(ax, extent)
@@ -123,49 +116,77 @@ def _view(azimuth: float, elevation: float) -> np.ndarray:
     return np.array([right, np.cross(near, right), near])
 
 
-def _pale(colour: np.ndarray, part: float) -> np.ndarray:
-    return part * colour + (1 - part) * rgb(palette().paper)
+class _Atoms(NamedTuple):
+    """The atoms, one in each row: places as the eye has them (to the right, up, nearer), radii."""
+
+    places: np.ndarray
+    radii: np.ndarray
+    colours: np.ndarray
 
 
-def _draw_ball(ax: Any, place: Any, size: float, depth: float, part: float, colour: Any) -> None:
-    """A ball: its outline, its colour, and the light on it."""
+def _seen(place: np.ndarray, extent: float) -> tuple[np.ndarray, float]:
+    """Where a point is in the picture, and how much greater it looks than one in the middle."""
+    zoom = _EYE * extent / (_EYE * extent - place[2])
+    return place[:2] * zoom, float(zoom)
+
+
+def _pale(colour: np.ndarray, near: float, extent: float) -> np.ndarray:
+    """A colour that goes over into the paper with the distance."""
+    left = np.clip(0.7 + 0.3 * near / extent, 0.4, 1.0)
+    return left * colour + (1 - left) * rgb(palette().paper)
+
+
+def _edge(colour: np.ndarray) -> np.ndarray:
+    return (colour + rgb(palette().ink)) / 2
+
+
+def _balls(atoms: _Atoms, extent: float) -> list[tuple]:
+    """Each atom as a disc with an edge, and the light on it: (depth, shape, colour, edge)."""
     from matplotlib.patches import Circle
 
-    # Later in a list of equal depth is nearer; a ball's parts lie between its and the next depth.
-    edge = _pale(0.45 * colour, part)
-    ax.add_patch(
-        Circle(
-            place, size, facecolor=_pale(colour, part), edgecolor=edge, lw=0.8, zorder=depth + 100
-        )
-    )
-    for shift, radius, light in ((0.2, 0.6, 0.12), (0.3, 0.33, 0.3), (0.36, 0.14, 0.5)):
-        bright = _pale(colour + light * (1 - colour), part)
-        centre = place + size * shift * np.array([-0.7, 0.7])
-        ax.add_patch(Circle(centre, size * radius, color=bright, lw=0, zorder=depth + 100))
+    shapes = []
+    for place, radius, colour in zip(*atoms, strict=True):
+        near, (centre, zoom) = place[2], _seen(place, extent)
+        edge = _pale(_edge(colour), near, extent)
+        disc = Circle(tuple(centre), radius * zoom)
+        shapes.append((near, disc, _pale(colour, near, extent), edge))
+        for shift, part, light in ((0.2, 0.6, 0.12), (0.3, 0.33, 0.3), (0.36, 0.14, 0.5)):
+            bright = _pale(colour + light * (1 - colour), near, extent)
+            corner = centre + radius * zoom * shift * np.array([-0.7, 0.7])
+            shapes.append((near, Circle(tuple(corner), radius * zoom * part), bright, bright))
+    return shapes
 
 
-def _draw_bond(
-    ax: Any, ends: Any, depths: Any, zoom: Any, left: Any, sizes: Any, colours: Any
-) -> None:
-    """A stick, each half in the colour of its atom."""
+def _sticks(atoms: _Atoms, pairs: np.ndarray, extent: float) -> list[tuple]:
+    """Each bond as two halves, in the colours of its atoms: (depth, shape, colour, edge)."""
     from matplotlib.patches import Polygon
 
-    along = ends[1] - ends[0]
-    length = np.hypot(*along)
-    # Seen along its axis, a bond is behind its atoms.
-    if length < 1e-9:
-        return
-    across = np.array([-along[1], along[0]]) / length * _BOND / 2
-    middle, width = ends.mean(0), zoom.mean() * across
-    # It begins inside its nearer atom and is drawn before it.
-    for end, depth, zoomed, part, colour in zip(ends, depths, zoom, left, colours, strict=True):
-        corners = [end + zoomed * across, middle + width, middle - width, end - zoomed * across]
-        ax.add_patch(
-            Polygon(
-                corners, facecolor=_pale(colour, part), edgecolor=_pale(0.45 * colour, part),
-                lw=0.6, zorder=(depth + depths.mean()) / 2 + 99.9,
+    shapes = []
+    for pair in pairs:
+        middle = atoms.places[pair].mean(0)
+        for i in pair:
+            place, colour, near = atoms.places[i], atoms.colours[i], atoms.places[i, 2]
+            along = (middle - place) / max(float(np.linalg.norm(middle - place)), 1e-9)
+            (start, zoom), (end, end_zoom) = (
+                _seen(point, extent) for point in (place + 0.9 * atoms.radii[i] * along, middle)
             )
-        )  # fmt: skip
+            across = np.array([along[1], -along[0]]) / max(float(np.hypot(*along[:2])), 1e-9)
+            wide, end_wide = (_BOND / 2 * across * size for size in (zoom, end_zoom))
+            shape = Polygon([start + wide, end + end_wide, end - end_wide, start - wide])
+            edge = _pale(_edge(colour), near, extent)
+            # The half of the nearer atom is behind that atom, the other in front of its own.
+            shapes.append(((near + middle[2]) / 2, shape, _pale(colour, near, extent), edge))
+    return shapes
+
+
+def _draw_by_depth(ax: Any, shapes: list[tuple]) -> None:
+    """What is near is drawn after what is far, all as one collection."""
+    from matplotlib.collections import PatchCollection
+
+    _, patches, colours, edges = zip(*sorted(shapes, key=lambda shape: shape[0]), strict=True)
+    ax.add_collection(
+        PatchCollection(patches, facecolors=colours, edgecolors=edges, linewidths=0.7)
+    )
 
 
 def _draw_scale(ax: Any, extent: float) -> None:

@@ -232,13 +232,14 @@ def point_clouds(
     expect(values.shape == xs.shape[:1], "values must have shape (samples,)", values, xs)
     chosen = spread(ts.size, _check.positive_int(num, "num"))
     (left, below), (right, above) = corners_around(xs[:, chosen], low, high)
-    figure, axes_of = panels(ax, len(chosen), (2.8 * len(chosen) + 0.6, 3.4))
+    figure, axes_of = panels(ax, len(chosen), (2.8 * len(chosen) + 0.6, 3.7))
     for axis, k in zip(axes_of, chosen, strict=True):
         axis.scatter(*xs[:, k].T, s=5, c=values, cmap=scale(), linewidths=0, alpha=0.8)
         axis.set(aspect="equal", xlim=(left, right), ylim=(below, above))
         axis.set_xlabel("first coordinate")
     axes_of[0].set_ylabel("second coordinate")
-    return finished_panels(figure, axes_of, [f"t = {t:.3g}" for t in ts[chosen]], title)
+    names = [f"t = {t:.3g}" for t in ts[chosen]]
+    return finished_panels(figure, axes_of, names, title, ax is None)
 
 
 def _times_and_finite_paths(ts: Any, xs: Any) -> tuple[np.ndarray, np.ndarray]:

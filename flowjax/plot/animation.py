@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from flowjax import _check
 
 # How many of the frames the common colours are taken from, and how many of these there are.
@@ -16,9 +18,9 @@ def animate(
     num: int,
     path: str | os.PathLike | None = None,
     *,
-    fps: float = 20.0,
-    hold: float = 1.0,
-    dpi: float = 80.0,
+    fps: Any = 20.0,
+    hold: Any = 1.0,
+    dpi: Any = 80.0,
 ) -> bytes:
     """An animated GIF of any picture: its frame k is the figure ``draw(k)``.
 
@@ -98,7 +100,7 @@ def _laid_out_as(first: Any, figure: Any) -> Any:
     return figure
 
 
-def _picture(figure: Any, dpi: float) -> Any:
+def _picture(figure: Any, dpi: Any) -> Any:
     """The figure as an image of Pillow's, without transparency."""
     from PIL import Image
 
@@ -116,8 +118,11 @@ def _common_colours(frames: list) -> Any:
     sheet = Image.new("RGB", (width, height * len(seen)))
     for i, frame in enumerate(seen):
         sheet.paste(frame, (0, height * i))
-    found = sheet.quantize(_COLOURS - 1)
-    # The colours are averages, but that of the paper stays what it is.
+    found = sheet.quantize(_COLOURS)
+    # The colours are averages, but that of the paper stays what it is, which those become that
+    # Pillow does not tell apart from it.
     _, paper = max(frames[0].getcolors(width * height))
-    found.putpalette([*found.getpalette()[: 3 * (_COLOURS - 1)], *paper])
+    colours = np.array(found.getpalette()[: 3 * _COLOURS]).reshape(-1, 3)
+    near = np.abs(colours - paper).max(1) <= 8
+    found.putpalette(np.where(near[:, None], paper, colours).ravel().tolist())
     return found

@@ -1,6 +1,6 @@
 """Pictures of errors: against the step, and against what they cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ def convergence_orders(
     hs: Any,
     errors: Mapping[str, Any],
     *,
-    orders: Sequence[float] | None = None,
+    orders: Any = None,
     ax: Any = None,
     title: str | None = None,
 ) -> Any:

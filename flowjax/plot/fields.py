@@ -25,8 +25,8 @@ def vector_field(
     t: Any = 0.0,
     args: Any = None,
     *,
-    low: tuple[float, float] = (-2.0, -2.0),
-    high: tuple[float, float] = (2.0, 2.0),
+    low: Any = (-2.0, -2.0),
+    high: Any = (2.0, 2.0),
     num: int = 17,
     lines: bool = False,
     paths: Any = None,
@@ -103,8 +103,8 @@ def vector_field(
 
 
 def grid_lines(
-    low: tuple[float, float] = (-2.0, -2.0),
-    high: tuple[float, float] = (2.0, 2.0),
+    low: Any = (-2.0, -2.0),
+    high: Any = (2.0, 2.0),
     num: int = 11,
     points: int = 60,
 ) -> jax.Array:
@@ -144,8 +144,8 @@ def flow_grid(
     lines: Any,
     *,
     start: Any = None,
-    low: tuple[float, float] | None = None,
-    high: tuple[float, float] | None = None,
+    low: Any = None,
+    high: Any = None,
     ax: Any = None,
     title: str | None = None,
 ) -> Any:

@@ -15,9 +15,9 @@ def histogram(
     density: Callable[[Any], Any] | None = None,
     *,
     bins: int = 40,
-    low: float | None = None,
-    high: float | None = None,
-    top: float | None = None,
+    low: Any = None,
+    high: Any = None,
+    top: Any = None,
     ax: Any = None,
     title: str | None = None,
 ) -> Any:

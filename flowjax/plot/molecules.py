@@ -22,8 +22,8 @@ def molecule(
     elements: Any,
     *,
     bonds: Any = None,
-    azimuth: float = 30.0,
-    elevation: float = 20.0,
+    azimuth: Any = 30.0,
+    elevation: Any = 20.0,
     ax: Any = None,
     title: str | None = None,
 ) -> Any:
@@ -73,14 +73,14 @@ def molecule(
     azimuth = _check.static_number(azimuth, "azimuth")
     elevation = _check.static_number(elevation, "elevation")
 
+    figure, ax = axes(ax, (4.4, 4.4))
     centred = positions - (positions.max(0) + positions.min(0)) / 2
     extent = max(1.0, float(np.linalg.norm(centred, axis=1).max())) + 0.7
     atoms = _Atoms(
         centred @ _view(azimuth, elevation).T,
         np.maximum(_SIZE * RADII[kinds - 1], _LEAST),
-        np.stack([rgb(colour_of(kind)) for kind in kinds]),
+        np.stack([rgb(colour_of(kind)) for kind in kinds.tolist()]),
     )
-    figure, ax = axes(ax, (4.4, 4.4))
     _draw_by_depth(ax, _balls(atoms, extent) + _sticks(atoms, pairs, extent))
     bare(ax)
     ax.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
@@ -206,7 +206,7 @@ def _name_elements(ax: Any, kinds: np.ndarray) -> None:
     handles = [
         Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor=colour_of(kind),
                markeredgecolor=palette().faint, label=SYMBOLS[kind - 1])
-        for kind in np.unique(kinds)
+        for kind in np.unique(kinds).tolist()
     ]  # fmt: skip
     legend(ax, handles=handles, loc="lower right", ncols=len(handles), handletextpad=0.1,
            columnspacing=0.8)  # fmt: skip

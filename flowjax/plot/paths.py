@@ -59,7 +59,7 @@ def stochastic_paths(
     ts: Any,
     xs: Any,
     *,
-    level: float = 0.9,
+    level: Any = 0.9,
     exact_mean: Any = None,
     exact_band: Any = None,
     shown: int = 30,

@@ -58,7 +58,7 @@ def law(key, ts):
 def plane(key, ts):
     means = jnp.array([[0.0, 1.8], [1.56, -0.9], [-1.56, -0.9]])
     v = fj.GaussianMixture(jnp.ones(3), means, jnp.full(3, 0.5)).velocity(fj.CondOT())
-    flow = jax.vmap(lambda x: fj.trajectory(v, x, ts, step=fj.heun), out_axes=1)
+    flow = jax.vmap(lambda x: fj.trajectory(v, x, ts), out_axes=1)
     start, size = plot.grid_lines(num=13, points=121), {"low": (-3.2, -3.2), "high": (3.2, 3.2)}
     lines, xs = jax.vmap(flow, out_axes=1)(start), flow(jax.random.normal(key, (1500, 2)))
     frames, three = {"num": len(ts)}, jnp.array([0, len(ts) // 2, len(ts) - 1])

@@ -36,15 +36,15 @@ def test_each_frame_is_its_figure(tmp_path):
         assert pixels.shape == (40, 80, 3)
         assert np.abs(pixels[5, 5].astype(int) - COLOURS[k]).max() <= 8
         assert pixels[30, 20 * k + 10].max() <= 8
-        outside = np.delete(pixels[30], np.arange(20 * k, 20 * k + 20), axis=0)
-        assert np.abs(outside.astype(int) - COLOURS[k]).max() <= 8
+        outside = np.abs(np.arange(80) - 20 * k - 9.5) > 12
+        assert np.abs(pixels[30, outside].astype(int) - COLOURS[k]).max() <= 8
 
 
 def test_the_paper_is_exact_and_what_stands_still_does_not_move():
     """The names of the ticks grow from frame to frame; the axes stay where they are."""
 
     def draw(k):
-        return plot.trajectories(np.arange(3.0), 10.0 ** (3 * k) * np.arange(3.0))
+        return plot.trajectories(np.arange(3.0), 10.0 ** (2 * k) * np.arange(3.0))
 
     for on, paper in ((False, (255, 255, 255)), (True, (13, 17, 23))):
         with plot.dark(on):

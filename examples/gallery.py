@@ -79,7 +79,7 @@ def molecule():
 def videos(key, ts):
     digits = jnp.full((100, 12, 16), -1.0).at[:, 2:10, :8].set(fj.data.digits().train.image[:100])
     data = jnp.stack([jnp.roll(digits, k, axis=2) for k in range(9)], axis=1)
-    v = fj.GaussianMixture(jnp.ones(100), data, 0.03).velocity(fj.CondOT())
+    v = fj.GaussianMixture(jnp.ones(100), data, 0.01).velocity(fj.CondOT())
     made = fj.sample(key, v, lambda key: jax.random.normal(key, data[0].shape), ts, 4)
     yield "video", plot.video_strip(made, frames=5, title="videos drawn by a flow")
     yield "video", lambda k: plot.image_grid(made[:, k], 2), {"num": 9, "fps": 6}

@@ -59,14 +59,14 @@ def plane(key, ts):
     means = jnp.array([[0.0, 1.8], [1.56, -0.9], [-1.56, -0.9]])
     v = fj.GaussianMixture(jnp.ones(3), means, jnp.full(3, 0.5)).velocity(fj.CondOT())
     flow = jax.vmap(lambda x: fj.trajectory(v, x, ts), out_axes=1)
-    start, size = plot.grid_lines(num=13, points=121), {"low": (-3.2, -3.2), "high": (3.2, 3.2)}
+    start, frames, low, high = plot.grid_lines(num=13), {"num": len(ts)}, (-3.2, -3.2), (3.2, 3.2)
     lines, xs = jax.vmap(flow, out_axes=1)(start), flow(jax.random.normal(key, (1500, 2)))
-    frames, three = {"num": len(ts)}, jnp.array([0, len(ts) // 2, len(ts) - 1])
-    yield "grid", plot.flow_grid(ts[three], lines[three], title="a flow deforms a grid", **size)
-    yield "grid", lambda k: plot.flow_grid(ts[k], lines[k], start=start, **size), frames
-    size, title = {"values": xs[0, :, 0], **size}, "samples carried by a flow"
-    yield "samples", plot.point_clouds(ts, xs.swapaxes(0, 1), num=4, title=title, **size)
-    yield "samples", lambda k: plot.point_clouds(ts[k], xs[k], **size), frames
+    yield "grid", plot.flow_grid(ts[::15], lines[::15], title="a flow deforms a grid")
+    yield "grid", lambda k: plot.flow_grid(ts[k], lines[k], start=start, low=low, high=high), frames
+    first, xs_of = xs[0, :, 0], xs.swapaxes(0, 1)
+    yield "samples", plot.point_clouds(ts, xs_of, num=4, title="samples carried by a flow")
+    cloud = lambda k: plot.point_clouds(ts[k], xs[k], values=first, low=low, high=high)  # noqa: E731
+    yield "samples", cloud, frames
 
 
 def molecule():

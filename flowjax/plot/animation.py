@@ -122,7 +122,7 @@ def _common_colours(frames: list) -> Any:
     # The colours are averages, but that of the paper stays what it is, which those become that
     # Pillow does not tell apart from it.
     _, paper = max(frames[0].getcolors(width * height))
-    colours = np.array(found.getpalette()[: 3 * _COLOURS]).reshape(-1, 3)
+    colours = np.array(found.getpalette() or [])[: 3 * _COLOURS].reshape(-1, 3)
     near = np.abs(colours - paper).max(1) <= 8
     found.putpalette(np.where(near[:, None], paper, colours).ravel().tolist())
     return found

@@ -67,7 +67,8 @@ def vector_field(
     num = _check.positive_int(num, "num")
     if lines and num < 2:
         raise ValueError("num must be at least 2 for streamlines, got 1.")
-    sides = [jnp.linspace(*ends, num) for ends in np.sort(corners(low, high), axis=0).T.tolist()]
+    ends = np.sort(corners(low, high), axis=0).T.tolist()
+    sides = [jnp.linspace(first, last, num) for first, last in ends]
     points = jnp.stack(jnp.meshgrid(*sides), axis=-1).reshape(-1, 2)
     arrows = numbers(jax.vmap(lambda x: field(t, x, args))(points), "the field's output")
     points = np.asarray(points)
@@ -106,7 +107,7 @@ def grid_lines(
     low: Any = (-2.0, -2.0),
     high: Any = (2.0, 2.0),
     num: int = 11,
-    points: int = 60,
+    points: int = 121,
 ) -> jax.Array:
     """The points of a square grid's lines, for a flow to carry and `flow_grid` to draw.
 

@@ -145,11 +145,9 @@ def density_ridges(
     grid = np.linspace(edges[0], edges[-1], 300, dtype=np.float32)
     lines = []
     if density is not None:
-        _check.function(density, "density", "(t, x) -> p(x)", takes=2)
-        lines = [
-            values_of(lambda x, t=t: density(t, x), "density", grid)
-            for t in jnp.asarray(ts)[chosen]
-        ]
+        p = _check.function(density, "density", "(t, x) -> p(x)", takes=2)
+        times = jnp.asarray(ts)[chosen]
+        lines = [values_of(lambda x, t=t: p(t, x), "density", grid) for t in times]
     # Neighbours overlap by a half.
     step = np.ptp(ts[chosen]) / max(1, len(chosen) - 1) or 1.0
     unit = 1.5 * step / heights.max()

@@ -49,9 +49,9 @@ def test_the_gallery_is_written(gallery, tmp_path):
     for name, picture in pictures.items():
         path = tmp_path / name
         assert path.stat().st_size < 1_000_000
-        image = Image.open(path)
-        assert image.convert("RGB").getpixel((0, 0)) == (13, 17, 23)
-        assert isinstance(picture, Figure) or image.n_frames > 8
+        with Image.open(path) as image:
+            assert isinstance(picture, Figure) or image.n_frames > 8
+            assert image.convert("RGB").getpixel((0, 0)) == (13, 17, 23)
     orders = pictures["orders_dark.png"].axes[0]
     slopes = {t.get_text().split(":")[0]: float(t.get_text().split()[-1]) for t in legend(orders)}
     for method, order in {"euler": 1, "heun": 2, "rk4": 4}.items():

@@ -119,7 +119,7 @@ def video_strip(
     Example:
         >>> import jax.numpy as jnp
         >>> from flowjax import plot
-        >>> picture = jnp.ones((1, 6, 8, 8)) * jnp.linspace(-1, 1, 6)[:, None, None]
+        >>> picture = jnp.ones((1, 6, 8, 8)) * jnp.linspace(-1, 1, 6)[None, :, None, None]
         >>> figure = plot.video_strip(picture, jnp.linspace(0, 1, 6), frames=3)
         >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
         ['t = 0', 't = 0.4', 't = 1']

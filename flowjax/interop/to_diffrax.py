@@ -1,5 +1,6 @@
 """A field or SDE, its args, its grid and its Brownian path, as diffrax takes them."""
 
+import math
 from typing import Any, ClassVar
 
 import diffrax
@@ -24,13 +25,18 @@ def to_diffrax(
     key: Any = None,
     increments: Any = None,
     first_step: int = 0,
+    **options: Any,
 ) -> dict[str, Any]:
     r"""The same problem for `diffrax.diffeqsolve`: terms, Brownian path, state, args and grid.
 
+    $$dX_t = f(t, X_t)\,dt + g(t, X_t)\,dW_t, \qquad
+    W_{t_i + u h_i} = W_{t_i} + u\,dW_i, \quad 0 \le u \le 1$$
+
     The Brownian path is the one that the key names here: over a step of the grid its increment is,
-    bit for bit, the one that `solve` uses. Within a step it is straight, so that a diffrax solver
-    with steps of its own solves the equation of that smoother path; for the limit of small steps
-    `refine` the increments first.
+    bit for bit, the one that `solve` uses, and its space-time Levy area the one that a solver of
+    `from_diffrax` uses. Within a step it is straight, so that a diffrax solver with steps of its
+    own solves the equation of that smoother path; for the limit of small steps `refine` the
+    increments first.
 
     Args:
         field_or_sde: as in `solve`.
@@ -40,15 +46,18 @@ def to_diffrax(
         key: as in `solve`, for an SDE.
         increments: as in `solve`, in the place of a key.
         first_step: as in `solve`.
+        **options: further arguments of `diffrax.diffeqsolve`, which take the place of those made
+            here: the solver, and for steps of diffrax's own choice a ``stepsize_controller`` (with
+            ``dt0``, for an SDE).
 
     Returns:
-        Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver. For steps of
-        diffrax's own choice replace ``stepsize_controller`` and ``dt0``.
+        Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver, and the options.
 
     Raises:
         TypeError: field_or_sde is neither, or a leaf of x0 is not floating.
         ValueError: an SDE has neither key nor increments or both, a field has one of them, or
-            increments are unlike the noise.
+            increments are unlike the noise; in `diffeqsolve`, a solver asks for Levy areas, and
+            increments were given.
 
     Example:
         >>> import diffrax
@@ -60,6 +69,17 @@ def to_diffrax(
         >>> theirs = diffrax.diffeqsolve(solver=diffrax.Euler(), **problem).ys[0]
         >>> bool(abs(theirs - fj.solve(sde, 1.0, ts, key=key)) < 1e-6)
         True
+
+        Adaptive steps, an implicit solver and dense output, of a field that `solve` takes too:
+
+        >>> options = {
+        ...     "solver": diffrax.Kvaerno3(),
+        ...     "stepsize_controller": diffrax.PIDController(rtol=1e-4, atol=1e-6),
+        ...     "saveat": diffrax.SaveAt(dense=True),
+        ... }
+        >>> problem = fj.interop.to_diffrax(fj.linear_field, 1.0, ts, 1.0, **options)
+        >>> print(f"{diffrax.diffeqsolve(**problem).evaluate(0.5):.3f}")
+        0.607
 
     References:
         Kidger, "On neural differential equations", 2021, arXiv 2202.02435, section 5 (diffrax).
@@ -83,26 +103,32 @@ def to_diffrax(
         "args": args,
         "stepsize_controller": diffrax.StepTo(ts=ts),
         "max_steps": max(ts.shape[0] - 1, 4096),
+        **options,
     }
 
 
 def brownian_path_of(
     sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first_step: int = 0
 ) -> "GridPath":
-    """The Brownian path of a key or of increments, as a path of diffrax."""
+    """The Brownian path of a key or of increments, as a path of diffrax.
+
+    Increments may be a pair, as those of a `Stepper` with `levy_area` are.
+    """
     if (key is None) == (increments is None):
         raise ValueError("an SDE needs its Brownian path: give key or increments, one of the two.")
     like = noise_like(sde, x0)
+    other, n = None, ts.shape[0] - 1
     if increments is None:
-        increments = brownian_increments(key, ts, like, first_step)
-    n = ts.shape[0] - 1
+        increments = brownian_increments(key, ts, (like, like), first_step)
+    if jax.tree.structure(increments) == jax.tree.structure((like, like)):
+        increments, other = increments
     for name, got, want in _check.paired(increments, like, "increments", "the noise's"):
         if jnp.shape(got) != (n, *want.shape):
             raise ValueError(
                 f"{name} must have shape {(n, *want.shape)}, that of the noise for each of the "
                 f"{n} steps, got {jnp.shape(got)}."
             )
-    return GridPath(ts, jax.tree.map(jnp.asarray, increments))
+    return GridPath(ts, jax.tree.map(jnp.asarray, increments), other)
 
 
 def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
@@ -111,18 +137,35 @@ def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
     return diffrax.MultiTerm(diffrax.ODETerm(sde.drift), noise)
 
 
+def area_of(other: State) -> State:
+    """The space-time Levy area that the increment of an independent motion makes."""
+    return jax.tree.map(lambda leaf: leaf / math.sqrt(12), other)
+
+
+def with_area(dt: Any, dw: State, area: State) -> diffrax.SpaceTimeLevyArea:
+    """An increment with its space-time Levy area, as diffrax's solvers take them."""
+    dt = jax.tree.map(lambda leaf: jnp.asarray(dt, leaf.dtype), dw)
+    return diffrax.SpaceTimeLevyArea(dt=dt, W=dw, H=area)
+
+
 class GridPath(diffrax.AbstractBrownianPath):
-    """A Brownian path given by its increments over the steps of a grid, straight within a step."""
+    """A Brownian path given by its increments over the steps of a grid, straight within a step.
+
+    Its space-time Levy areas are those of whole steps, made of the increments of `other`; over
+    other intervals they are not determined, and NaN.
+    """
 
     t0: Any
     t1: Any
     ts: Array
     increments: Any
+    other: Any
     values: Any
-    levy_area: ClassVar[Any] = diffrax.BrownianIncrement
+    levy_area: ClassVar[Any] = diffrax.SpaceTimeLevyArea
 
-    def __init__(self, ts: Array, increments: Any):
+    def __init__(self, ts: Array, increments: Any, other: Any = None):
         self.t0, self.t1, self.ts, self.increments = ts[0], ts[-1], ts, increments
+        self.other = other
         self.values = jax.tree.map(
             lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]), increments
         )
@@ -130,14 +173,20 @@ class GridPath(diffrax.AbstractBrownianPath):
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
         """The increment from t0 to t1, or from the start to t0."""
         if t1 is None:
-            return self._between(self.ts[0], t0)
-        dw = self._between(t0, t1)
+            return self._between(self.ts[0], t0)[0]
+        dw, step, whole = self._between(t0, t1)
         if not use_levy:
             return dw
-        dt = jax.tree.map(lambda leaf: jnp.asarray(t1 - t0, leaf.dtype), dw)
-        return diffrax.BrownianIncrement(dt=dt, W=dw)
+        if self.other is None:
+            raise ValueError(
+                "solver asks for the Levy area of each step, which increments do not determine: "
+                "give key in their place."
+            )
+        area = jax.tree.map(lambda leaf: jnp.where(whole, leaf[step], jnp.nan), self.other)
+        return with_area(t1 - t0, dw, area_of(area))
 
-    def _between(self, t0: Any, t1: Any) -> State:
+    def _between(self, t0: Any, t1: Any) -> tuple[State, Array, Array]:
+        """The increment, the step in which it begins, and whether it is that of the step."""
         ts, last = self.ts, self.ts.shape[0] - 2
         t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
         first = jnp.clip(jnp.searchsorted(ts, t0, side="right") - 1, 0, last)
@@ -152,7 +201,8 @@ class GridPath(diffrax.AbstractBrownianPath):
             ends = parts[0] * dw[first] + parts[1] * dw[end]
             return jnp.where(first == end, within, w[end + 1] - w[first] - ends)
 
-        return jax.tree.map(on_leaf, self.increments, self.values)
+        whole = (first == end) & (before == 0) & (after == 0)
+        return jax.tree.map(on_leaf, self.increments, self.values), first, whole
 
 
 class Operator(eqx.Module):

@@ -217,9 +217,15 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     increments = problem.increments
     if increments is not None:
-        noise, steps = noise_like(problem.field, x0), (ts.shape[0] - 1,)
+        noise, steps = noise_of(step, problem.field, x0), (ts.shape[0] - 1,)
         increments = _check.alike(increments, noise, "increments", steps=steps, of=_of(problem))
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
+
+
+def noise_of(step: Any, field: Any, x: Any) -> Any:
+    """The shapes and dtypes of what a step takes of the noise: one motion, or a pair of them."""
+    noise = noise_like(field, x)
+    return (noise, noise) if fact(step, "levy_area") else noise
 
 
 def as_precise(ts: Array, x: PyTree) -> Array:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowjax import _check
+from flowjax._numerics import widest
 from flowjax._types import Scalar, State
 from flowjax.interop.to_diffrax import area_of, terms_of, with_area
 from flowjax.solver.sde import SDE
@@ -47,7 +49,8 @@ def from_diffrax(solver: Any) -> Stepper:
         ValueError: the solver cannot be a step: it is for an equation of another form, its root
             finder has no tolerances of its own, or it needs more of the noise than space-time Levy
             areas; in `solve`, an SDE is given to a solver that does not converge for SDEs, a field
-            to one for SDEs alone, or the solver asks for the noise of a part of a step.
+            to one for SDEs alone, a pytree to `ItoMilstein`, or the solver asks for the noise of a
+        part of a step.
 
     Example:
         >>> import diffrax
@@ -80,6 +83,7 @@ class _Init(eqx.Module):
     solver: Any
 
     def __call__(self, field: Any, t0: Scalar, x0: State, args: Any) -> Any:
+        t0 = jnp.asarray(t0, widest(x0))
         # Of it only the kind depends on the end of the first step.
         return self.solver.init(_terms(self.solver, field, None), t0, t0, x0, args)
 
@@ -95,6 +99,13 @@ class _Step(eqx.Module):
 
     def __call__(self, field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, *rest: Any) -> Any:
         dw, memory = rest
+        if isinstance(self.solver, diffrax.ItoMilstein) and not _check.is_leaf(x):
+            raise ValueError(
+                "ItoMilstein of diffrax takes a state of one array alone: for a pytree there is "
+                "fj.milstein."
+            )
+        # Diffrax computes a step in one dtype.
+        t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
         noise = None if dw is None else _Increment(dw, (t0, t1))
         terms = _terms(self.solver, field, noise)
         x1, _, _, memory, result = self.solver.step(terms, t0, t1, x, args, memory, made_jump=False)

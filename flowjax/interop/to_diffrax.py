@@ -47,8 +47,7 @@ def to_diffrax(
         increments: as in `solve`, in the place of a key.
         first_step: as in `solve`.
         **options: further arguments of `diffrax.diffeqsolve`, which take the place of those made
-            here: the solver, and for steps of diffrax's own choice a ``stepsize_controller`` (with
-            ``dt0``, for an SDE).
+            here: the solver, and for steps of diffrax's own choice a ``stepsize_controller``.
 
     Returns:
         Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver, and the options.
@@ -86,7 +85,7 @@ def to_diffrax(
     """
     x0, ts = _check.state(x0), _check.time_grid(ts)
     if not isinstance(field_or_sde, SDE):
-        _check.function(field_or_sde, "field_or_sde", "(t, x, args) -> dx", takes=3)
+        _check.field(field_or_sde, "field_or_sde")
         for name, given in (("key", key), ("increments", increments)):
             if given is not None:
                 raise ValueError(f"{name} must be left out: a field has no noise.")

@@ -132,7 +132,13 @@ def check_pair(field: Any, step: Any) -> None:
         return
     parts = (step.init, step.step) if isinstance(step, Stepper) else (step,)
     if isinstance(step, type) or not all(map(callable, parts)):
-        raise TypeError(f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.")
+        kind = step if isinstance(step, type) else type(step)
+        advice = ""
+        if kind.__module__.partition(".")[0] == "diffrax":
+            advice = " A solver of diffrax becomes a step by flowjax.interop.from_diffrax(solver)."
+        raise TypeError(
+            f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.{advice}"
+        )
     if reads not in ("", "velocity", "with_noise"):
         raise ValueError(
             f"reads of step {name_of(step)} must be '', 'velocity' or 'with_noise', got {reads!r}."
@@ -170,7 +176,7 @@ def as_plain_field(field: Any, name: str) -> Any:
             f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
             f"{described(field)}."
         )
-    return field
+    return _check.field(field, name)
 
 
 def refuse_coupled(who: str) -> None:
@@ -190,7 +196,9 @@ def described(field: Any) -> str:
     gives = getattr(type(field), "gives", None)
     if gives is not None:
         return f"a field of the {gives}"
-    return f"a plain function, {name_of(field)}" if callable(field) else repr(field)
+    if callable(field):
+        return f"a plain function, {name_of(field)}"
+    return _check.no_field(field).removesuffix(".")
 
 
 # --- shapes, dtypes and noise, once for each compilation ------------------------------------------
@@ -265,4 +273,4 @@ def _refuse_no_function(field: Any, name: str) -> None:
     """Refuses a field that cannot be called as one."""
     if isinstance(field, (tuple, list)):
         raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
-    _check.function(field, name, "(t, x, args) -> dx")
+    _check.field(field, name)

@@ -45,17 +45,54 @@ class _Checked(eqx.Module):
         # The time has the state's precision, so that it does not promote what it multiplies.
         t = jnp.asarray(t, widest(x))
         seen = narrow(x, self._like)
-        out, name = self._field(t, seen, args), f"{self._name} output"
-        if self._name == "diffusion" and self._noise is not None:
-            return _matrix_output(out, seen, self._noise)
-        if self._name == "diffusion":
-            return _diffusion_output(out, seen, name)
-        return wide(_check.alike(out, seen, name))
+
+        def look(out: Any) -> Any:
+            name = f"{self._name} output"
+            if self._name == "diffusion" and self._noise is not None:
+                return _matrix_output(out, seen, self._noise)
+            if self._name == "diffusion":
+                return _diffusion_output(out, seen, name)
+            return wide(_check.alike(out, seen, name))
+
+        return output_of(self._field, t, seen, args, look, self._name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._field, name)
+
+
+def output_of(field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> Any:
+    """What a field gives, as `look` returns it; an error says it if (t, x) seem to be swapped.
+
+    They do where the field raises, or `look` refuses, and the field of (x, t, args) gives what fits
+    the state.
+    """
+    try:
+        return look(field(t, x, args))
+    except Exception as error:
+        if not _takes_x_first(field, t, x, args, look):
+            raise
+        raise TypeError(
+            f"{name} must take (t, x, args) in this order, and seems to take (x, t, args): so "
+            f"called it gives what fits the state, and as it is called it does not."
+        ) from error
+
+
+def _takes_x_first(field: Any, t: Any, x: State, args: Any, look: Any) -> bool:
+    """Whether a field of (x, t, args) gives what fits x, which a scalar does not tell."""
+    if _check.is_leaf(x) and jnp.shape(x) == ():
+        return False
+    try:
+        out = jax.eval_shape(lambda: field(x, t, args))
+        if [*map(jnp.shape, jax.tree.leaves(out))] == [*map(jnp.shape, jax.tree.leaves(x))]:
+            return jax.tree.structure(out) == jax.tree.structure(x)
+        if _check.is_leaf(out) and out.shape == ():
+            return False
+        jax.eval_shape(lambda: look(field(x, t, args)))
+    except Exception:
+        return False
+    return True
 
 
 def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:

@@ -176,6 +176,8 @@ def indices_of(at: Any, every: int, ts: Any) -> tuple[int, ...] | None:
     """The indices at which the path is kept, refused unless they are those of times; or None."""
     if at is None:
         return None
+    if np.ndim(ts) == 0:
+        _check.as_times(ts)
     indices = indices_within(at, np.shape(ts)[0] - 1 if np.ndim(ts) else 0, "at")
     if every != 1:
         raise ValueError(f"at and every = {every} were both given: one of them says what to keep.")

@@ -1,6 +1,7 @@
 """The same solve by flowjax and by diffrax, on the same increments, side by side."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowjax import _check
-from flowjax.interop.to_diffrax import brownian_path_of, to_diffrax
+from flowjax.interop.from_diffrax import refuse_state
+from flowjax.interop.to_diffrax import area_of, brownian_path_of, to_diffrax
 from flowjax.solver.brownian import brownian_increments, coarsen
+from flowjax.solver.door import noise_of
 from flowjax.solver.ode_steps import euler, heun, midpoint
 from flowjax.solver.reversible import reversible_heun
-from flowjax.solver.sde import SDE, noise_like
+from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
-from flowjax.solver.stepper import name_of
+from flowjax.solver.stepper import Stepper, fact, name_of
 from flowjax.solver.views import solve
 
 _SAME = (
@@ -30,6 +33,8 @@ _SAME = (
     (stochastic_heun, diffrax.Heun),
     (reversible_heun, diffrax.ReversibleHeun),
 )
+
+_SOLVER = diffrax.AbstractSolver
 
 # How often a compiled program runs for its time, of which the least counts.
 _RUNS = 5
@@ -53,7 +58,7 @@ class CrossCheck(NamedTuple):
         difference: the largest difference of X at ts[-1], over the largest |X|.
         gradient_difference: the same of the gradient of |X|^2 / 2 at ts[-1], with respect to x0,
             args and the arrays of the field.
-        order: of convergence, measured here; None where the grid cannot be coarsened three times.
+        order: of convergence, measured here; None where the grid cannot be coarsened twice.
         solves: of flowjax and diffrax, one solve.
         gradients: of flowjax and diffrax, the value with its gradient.
     """
@@ -110,9 +115,12 @@ def cross_check(
 ) -> CrossCheck:
     r"""Solves a problem by flowjax and by diffrax, by one method on the same increments.
 
-    The order is measured on the grid and on every second, fourth and eighth of its times, with the
-    increments of the same paths added up: the slope of
-    $\log E|X^{(2h)} - X^{(h)}|$ over $\log h$.
+    $$p = \frac{\log E|X^{(4h)} - X^{(2h)}| - \log E|X^{(2h)} - X^{(h)}|}{\log 2}$$
+
+    is the order, measured by the ends of the same paths on the grid and on every second, fourth and,
+    where that divides, eighth of its times (then the slope through all), with the increments
+    between them added up. Where 4 does not divide the number of steps, 3, 5 or 7 is in the place of
+    2.
 
     Args:
         field_or_sde: as in `solve`.
@@ -121,10 +129,11 @@ def cross_check(
         args: as in `solve`.
         step: as in `solve`.
         solver: the solver of diffrax. Default: the same method as step, where diffrax has it: for
-            `euler`, `heun`, `midpoint`, `euler_maruyama`, `milstein`, `stochastic_heun` and
-            `reversible_heun`.
+            `euler`, `heun`, `midpoint`, `euler_maruyama`, `milstein`, `stochastic_heun`,
+            `reversible_heun` and what `from_diffrax` makes.
         key: as in `solve`, for an SDE.
-        increments: as in `solve`, in the place of a key.
+        increments: as in `solve`, in the place of a key. The order of an SDE is then that along
+            this one path.
         paths: over how many Brownian paths the order of an SDE is measured, if a key is given.
 
     Returns:
@@ -132,7 +141,8 @@ def cross_check(
 
     Raises:
         TypeError: solver is not one of diffrax, or paths is no static int.
-        ValueError: diffrax has no such method and solver is not given; or as `to_diffrax`.
+        ValueError: diffrax has no such method and solver is not given, or the solver is
+            `ItoMilstein` and the state a pytree; or as `to_diffrax`.
 
     Example:
         >>> import jax
@@ -156,14 +166,17 @@ def cross_check(
     solver = _same(step) if solver is None else solver
     if not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver must be one of diffrax, such as diffrax.Heun(), got {solver!r}.")
+    refuse_state(solver, x0)
+    with_area = fact(step, "levy_area")
     given, many = None, None
     if is_sde:
-        given = brownian_path_of(field_or_sde, x0, ts, key, increments).increments
+        path = brownian_path_of(field_or_sde, x0, ts, key, increments)
+        given = (path.increments, path.other) if with_area else path.increments
         many = jax.tree.map(lambda dw: dw[None], given)
     else:
         to_diffrax(field_or_sde, x0, ts, args, key=key, increments=increments)
     if key is not None:
-        like = noise_like(field_or_sde, x0)
+        like = noise_of(step, field_or_sde, x0)
         # What names the other paths is not what names this one.
         keys = jax.random.split(jax.random.fold_in(key, 1), paths)
         many = jax.vmap(lambda key: brownian_increments(key, ts, like))(keys)
@@ -174,8 +187,9 @@ def cross_check(
 
     def theirs(problem: Any, dw: Any) -> Any:
         field, x0, args = problem
-        kwargs = to_diffrax(field, x0, ts, args, increments=dw)
-        ys = diffrax.diffeqsolve(solver=solver, **kwargs).ys
+        options = {"solver": solver, "max_steps": ts.shape[0] - 1}
+        kwargs = to_diffrax(field, x0, ts, args, increments=dw, **options)
+        ys = diffrax.diffeqsolve(**kwargs).ys
         return jax.tree.map(lambda leaf: leaf[0], ys)
 
     problem = (field_or_sde, x0, jax.tree.map(_as_array, args))
@@ -196,13 +210,15 @@ def cross_check(
         type(solver).__name__,
         _difference(*values),
         _difference(*gradients),
-        _order(ours, problem, ts, many),
+        _order(ours, problem, ts, many, with_area),
         tuple(solves),
         tuple(slopes),
     )
 
 
 def _same(step: Any) -> Any:
+    if isinstance(step, Stepper) and isinstance(getattr(step.step, "solver", None), _SOLVER):
+        return step.step.solver
     for ours, theirs in _SAME:
         if step is ours:
             return theirs()
@@ -251,16 +267,19 @@ def _difference(a: Any, b: Any) -> float:
     return off / largest if largest else off
 
 
-def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any) -> float | None:
+def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any, area: bool) -> float | None:
     """The measured order, or None."""
-    n, factors = ts.shape[0] - 1, (1, 2, 4, 8)
-    if n % factors[-1]:
+    n = ts.shape[0] - 1
+    ratio = next((ratio for ratio in (2, 3, 5, 7) if n % ratio**2 == 0), None)
+    if ratio is None:
         return None
+    factors = [ratio**k for k in range(4) if n % ratio**k == 0]
 
     def ends(problem: Any, many: Any, factor: int) -> Any:
         if many is None:
             return jax.tree.map(lambda leaf: leaf[None], run(problem, None, ts[::factor]))
-        return jax.vmap(lambda dw: run(problem, coarsen(dw, factor), ts[::factor]))(many)
+        coarser = _coarser if area else lambda dw, ts, factor: coarsen(dw, factor)
+        return jax.vmap(lambda dw: run(problem, coarser(dw, ts, factor), ts[::factor]))(many)
 
     levels = [eqx.filter_jit(ends)(problem, many, factor) for factor in factors]
     apart = []
@@ -272,4 +291,27 @@ def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any) -> float |
         apart.append(float(np.mean(np.sqrt(squares))))
     if min(apart) == 0:
         return None
-    return float(np.polyfit(np.log2(factors[:-1]), np.log2(apart), 1)[0])
+    return float(np.polyfit(np.log(factors[:-1]), np.log(apart), 1)[0])
+
+
+def _coarser(increments: Any, ts: Any, factor: int) -> Any:
+    r"""The increments over every so many times, with those that make their Levy areas.
+
+    The area over steps i from s to t adds up to
+
+    $$H_{s,t} = \frac1{t - s} \sum_i h_i \Big(H_i + W_{s,t_i} + \frac{dW_i}2\Big)
+    - \frac{W_{s,t}}2$$
+    """
+    h = jnp.diff(ts).reshape(-1, factor)
+
+    def of_leaf(dw: Any, other: Any) -> tuple[Any, Any]:
+        dw, area = (part.reshape(*h.shape, *part.shape[1:]) for part in (dw, area_of(other)))
+        weight = (h / h.sum(1, keepdims=True)).astype(dw.dtype)
+        weight = weight.reshape(*h.shape, *[1] * (dw.ndim - 2))
+        whole = dw.sum(1)
+        before = jnp.cumsum(dw, 1) - dw / 2
+        return whole, math.sqrt(12) * ((weight * (area + before)).sum(1) - whole / 2)
+
+    pairs = [of_leaf(*pair) for pair in zip(*map(jax.tree.leaves, increments), strict=True)]
+    structure = jax.tree.structure(increments[0])
+    return tuple(jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True))

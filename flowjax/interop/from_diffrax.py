@@ -99,11 +99,7 @@ class _Step(eqx.Module):
 
     def __call__(self, field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, *rest: Any) -> Any:
         dw, memory = rest
-        if isinstance(self.solver, diffrax.ItoMilstein) and not _check.is_leaf(x):
-            raise ValueError(
-                "ItoMilstein of diffrax takes a state of one array alone: for a pytree there is "
-                "fj.milstein."
-            )
+        refuse_state(self.solver, x)
         # Diffrax computes a step in one dtype.
         t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
         noise = None if dw is None else _Increment(dw, (t0, t1))
@@ -158,6 +154,15 @@ def _refuse_no_solver(solver: Any) -> None:
             f"it is. For steps of diffrax's own choice solve there, with flowjax.interop.to_diffrax."
         )
     raise TypeError(f"{wanted} {solver!r}.")
+
+
+def refuse_state(solver: Any, x: State) -> None:
+    """Refuses a state that a solver does not take."""
+    if isinstance(solver, diffrax.ItoMilstein) and not _check.is_leaf(x):
+        raise ValueError(
+            "ItoMilstein of diffrax takes a state of one array alone: for a pytree there is "
+            "fj.milstein here."
+        )
 
 
 def why_no_step(solver: Any) -> str:

@@ -65,13 +65,15 @@ class _Checked(eqx.Module):
 def output_of(field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> Any:
     """What a field gives, as `look` returns it; an error says it if (t, x) seem to be swapped.
 
-    They do where the field raises, or `look` refuses, and the field of (x, t, args) gives what fits
-    the state.
+    They do where the field raises, or `look` refuses other shapes than those of the state, and the
+    field of (x, t, args) gives what fits it.
     """
+    out = None
     try:
-        return look(field(t, x, args))
+        out = field(t, x, args)
+        return look(out)
     except Exception as error:
-        if not _takes_x_first(field, t, x, args, look):
+        if _same_shapes(out, x) or not _takes_x_first(field, t, x, args, look):
             raise
         raise TypeError(
             f"{name} must take (t, x, args) in this order, and seems to take (x, t, args): so "
@@ -85,14 +87,20 @@ def _takes_x_first(field: Any, t: Any, x: State, args: Any, look: Any) -> bool:
         return False
     try:
         out = jax.eval_shape(lambda: field(x, t, args))
-        if [*map(jnp.shape, jax.tree.leaves(out))] == [*map(jnp.shape, jax.tree.leaves(x))]:
-            return jax.tree.structure(out) == jax.tree.structure(x)
+        if _same_shapes(out, x):
+            return True
         if _check.is_leaf(out) and out.shape == ():
             return False
         jax.eval_shape(lambda: look(field(x, t, args)))
     except Exception:
         return False
     return True
+
+
+def _same_shapes(out: Any, x: State) -> bool:
+    if jax.tree.structure(out) != jax.tree.structure(x):
+        return False
+    return jax.tree.map(np.shape, out) == jax.tree.map(np.shape, x)
 
 
 def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:

@@ -14,12 +14,17 @@ import numpy as np
 
 from flowjax import _check
 from flowjax.interop.from_diffrax import refuse_state
-from flowjax.interop.to_diffrax import area_of, brownian_path_of, to_diffrax
+from flowjax.interop.to_diffrax import (
+    area_of,
+    checked_increments,
+    refuse_noise,
+    to_diffrax,
+)
 from flowjax.solver.brownian import brownian_increments, coarsen
 from flowjax.solver.door import noise_of
 from flowjax.solver.ode_steps import euler, heun, midpoint
 from flowjax.solver.reversible import reversible_heun
-from flowjax.solver.sde import SDE
+from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.sde_steps import euler_maruyama, milstein, stochastic_heun
 from flowjax.solver.stepper import Stepper, fact, name_of
 from flowjax.solver.views import solve
@@ -167,19 +172,23 @@ def cross_check(
     if not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver must be one of diffrax, such as diffrax.Heun(), got {solver!r}.")
     refuse_state(solver, x0)
-    with_area = fact(step, "levy_area")
     given, many = None, None
-    if is_sde:
-        path = brownian_path_of(field_or_sde, x0, ts, key, increments)
-        given = (path.increments, path.other) if with_area else path.increments
-        many = jax.tree.map(lambda dw: dw[None], given)
-    else:
+    like = noise_of(step, field_or_sde, x0)
+    if not is_sde:
         to_diffrax(field_or_sde, x0, ts, args, key=key, increments=increments)
-    if key is not None:
-        like = noise_of(step, field_or_sde, x0)
+    elif key is not None:
+        refuse_noise(key, increments)
+        _check.single_key(key)
         # What names the other paths is not what names this one.
-        keys = jax.random.split(jax.random.fold_in(key, 1), paths)
-        many = jax.vmap(lambda key: brownian_increments(key, ts, like))(keys)
+        others = jax.random.split(jax.random.fold_in(key, 1), paths - 1)
+        keys = jnp.concatenate([key[None], others])
+        many = jax.jit(jax.vmap(lambda key: brownian_increments(key, ts, like)))(keys)
+        given = jax.tree.map(lambda dw: dw[0], many)
+    else:
+        refuse_noise(key, increments)
+        given, other = checked_increments(increments, noise_like(field_or_sde, x0), len(ts) - 1)
+        given = (given, other) if fact(step, "levy_area") else given
+        many = jax.tree.map(lambda dw: dw[None], given)
 
     def ours(problem: Any, dw: Any, ts: Any = ts) -> Any:
         field, x0, args = problem
@@ -210,7 +219,7 @@ def cross_check(
         type(solver).__name__,
         _difference(*values),
         _difference(*gradients),
-        _order(ours, problem, ts, many, with_area),
+        _order(ours, problem, ts, many, fact(step, "levy_area")),
         tuple(solves),
         tuple(slopes),
     )
@@ -275,13 +284,17 @@ def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any, area: bool
         return None
     factors = [ratio**k for k in range(4) if n % ratio**k == 0]
 
-    def ends(problem: Any, many: Any, factor: int) -> Any:
-        if many is None:
-            return jax.tree.map(lambda leaf: leaf[None], run(problem, None, ts[::factor]))
-        coarser = _coarser if area else lambda dw, ts, factor: coarsen(dw, factor)
-        return jax.vmap(lambda dw: run(problem, coarser(dw, ts, factor), ts[::factor]))(many)
+    coarser = _coarser if area else lambda dw, ts, factor: coarsen(dw, factor)
 
-    levels = [eqx.filter_jit(ends)(problem, many, factor) for factor in factors]
+    def ends(problem: Any, many: Any) -> Any:
+        if many is None:
+            many = jnp.zeros((1, n))  # of nothing, for the axis of paths
+            return [jax.vmap(lambda _: run(problem, None, ts[::k]))(many) for k in factors]
+        return [
+            jax.vmap(lambda dw: run(problem, coarser(dw, ts, k), ts[::k]))(many) for k in factors
+        ]
+
+    levels = eqx.filter_jit(ends)(problem, many)
     apart = []
     for fine, coarse in itertools.pairwise(levels):
         leaves = zip(jax.tree.leaves(fine), jax.tree.leaves(coarse), strict=True)

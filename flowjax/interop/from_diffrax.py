@@ -24,11 +24,13 @@ def from_diffrax(solver: Any) -> Stepper:
 
     Its steps are those of the grid; its error estimate is left alone. What it computes for the
     next step (FSAL) travels as the memory of a `Stepper`. Every adjoint but `Reversible` goes
-    through it, so its gradient is that of the discrete solve, in forward mode too.
+    through it, so its gradient is that of the discrete solve. Forward mode goes through a
+    Runge-Kutta method made with ``scan_kind="bounded"``, a stochastic one with ``"lax"``, at some
+    cost to reverse mode.
 
     - Explicit and implicit Runge-Kutta methods for ODEs: `Tsit5`, `Dopri5`, `Kvaerno5`, ... An
       implicit one wants tolerances of its own for its root finder, as in
-      ``diffrax.Kvaerno5(root_finder=diffrax.VeryChord(rtol=1e-5, atol=1e-5))``.
+      ``diffrax.Kvaerno5(root_finder=diffrax.VeryChord(rtol=1e-3, atol=1e-6))``.
     - Methods for SDEs that need the increment alone: `Euler`, `ItoMilstein` (Ito); `Heun`,
       `Midpoint`, `Ralston`, `EulerHeun`, `StratonovichMilstein`, `ReversibleHeun` (Stratonovich).
     - Methods for Stratonovich SDEs that need the space-time Levy area of each step too: `ShARK`,
@@ -70,9 +72,6 @@ def from_diffrax(solver: Any) -> Stepper:
     why = why_no_step(solver)
     if why:
         raise ValueError(f"solver cannot be a step: {type(solver).__name__} {why}.")
-    if getattr(solver, "scan_kind", "") is None:
-        # By default its loop over stages is one that forward mode does not go through.
-        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda x: x is None)
     facts = {"calls_end": _calls_end(solver), "levy_area": needs_area(solver)}
     return Stepper(_Init(solver), _Step(solver), **facts)
 
@@ -147,7 +146,7 @@ def _refuse_no_solver(solver: Any) -> None:
         return
     wanted = "solver must be one of diffrax, such as diffrax.Tsit5(), got"
     if inspect.isclass(solver):
-        raise TypeError(f"{wanted} the class {solver.__name__}: write {solver.__name__}().")
+        raise TypeError(f"{wanted} the class {solver.__name__}: write diffrax.{solver.__name__}().")
     if isinstance(solver, diffrax.AbstractStepSizeController):
         raise TypeError(
             f"{wanted} the step size controller {type(solver).__name__}: a step takes the grid as "
@@ -183,7 +182,7 @@ def why_no_step(solver: Any) -> str:
     if not all(isinstance(tol, (int, float, np.ndarray, jax.Array)) for tol in tolerances):
         return (
             "takes the tolerances of its root finder from a step size controller, which a fixed "
-            "grid has not: give it root_finder=diffrax.VeryChord(rtol=1e-5, atol=1e-5)"
+            "grid has not: give it root_finder=diffrax.VeryChord(rtol=1e-3, atol=1e-6)"
         )
     return ""
 

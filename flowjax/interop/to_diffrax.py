@@ -109,25 +109,39 @@ def to_diffrax(
 def brownian_path_of(
     sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first_step: int = 0
 ) -> "GridPath":
-    """The Brownian path of a key or of increments, as a path of diffrax.
+    """The Brownian path of a key or of increments, as a path of diffrax."""
+    refuse_noise(key, increments)
+    like = noise_like(sde, x0)
+    if increments is None:
+        return GridPath(ts, *brownian_increments(key, ts, (like, like), first_step))
+    return GridPath(ts, *checked_increments(increments, like, ts.shape[0] - 1))
 
-    Increments may be a pair, as those of a `Stepper` with `levy_area` are.
-    """
+
+def refuse_noise(key: Any, increments: Any) -> None:
+    """Refuses anything but one source of noise."""
     if (key is None) == (increments is None):
         raise ValueError("an SDE needs its Brownian path: give key or increments, one of the two.")
-    like = noise_like(sde, x0)
-    other, n = None, ts.shape[0] - 1
-    if increments is None:
-        increments = brownian_increments(key, ts, (like, like), first_step)
+
+
+def checked_increments(increments: Any, like: State, steps: int) -> tuple[State, State | None]:
+    """The increments as arrays, and the others of the pair that makes Levy areas, if they are one.
+
+    They are refused unless they are like the noise, for each of the steps.
+    """
+    pair = increments, None
     if jax.tree.structure(increments) == jax.tree.structure((like, like)):
-        increments, other = increments
-    for name, got, want in _check.paired(increments, like, "increments", "the noise's"):
-        if jnp.shape(got) != (n, *want.shape):
-            raise ValueError(
-                f"{name} must have shape {(n, *want.shape)}, that of the noise for each of the "
-                f"{n} steps, got {jnp.shape(got)}."
-            )
-    return GridPath(ts, jax.tree.map(jnp.asarray, increments), other)
+        pair = increments
+    for part in pair:
+        if part is None:
+            continue
+        for name, got, want in _check.paired(part, like, "increments", "the noise's"):
+            if jnp.shape(got) != (steps, *want.shape):
+                raise ValueError(
+                    f"{name} must have shape {(steps, *want.shape)}, that of the noise for each of "
+                    f"the {steps} steps, got {jnp.shape(got)}."
+                )
+    dw, other = (jax.tree.map(jnp.asarray, part) for part in pair)
+    return dw, other
 
 
 def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:

@@ -239,7 +239,7 @@ def function(value: Any, name: str, form: str = "(t, x, args)", takes: int = 3) 
 
 
 def field(value: Any, name: str, form: str = "(t, x, args) -> dx") -> Any:
-    """The field itself, refused unless it is a function (t, x, args), with advice if it is known."""
+    """The field itself, refused, with advice, unless it is a function (t, x, args)."""
     advice = no_field(value)
     if advice:
         raise TypeError(f"{name} must be a function {form}, got {advice}")
@@ -254,8 +254,8 @@ def no_field(value: Any) -> str:
     if not callable(value):
         if kind.__module__.partition(".")[0] == "diffrax":
             return (
-                f"{kind.__name__}, a term of diffrax: give the function inside, its vector_field; for a "
-                f"drift and a diffusion write fj.SDE(drift, diffusion)."
+                f"{kind.__name__}, a term of diffrax: give the function inside, its vector_field; "
+                f"for a drift and a diffusion write fj.SDE(drift, diffusion)."
             )
         if kind.__module__ in ("builtins", "numpy") or isinstance(value, jax.Array):
             return f"{value!r}."

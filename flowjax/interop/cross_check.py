@@ -1,7 +1,5 @@
 """The same solve by flowjax and by diffrax, on the same increments, side by side."""
 
-import itertools
-import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,13 +12,9 @@ import numpy as np
 
 from flowjax import _check
 from flowjax.interop.from_diffrax import refuse_state
-from flowjax.interop.to_diffrax import (
-    area_of,
-    checked_increments,
-    refuse_noise,
-    to_diffrax,
-)
-from flowjax.solver.brownian import brownian_increments, coarsen
+from flowjax.interop.order import measured_order
+from flowjax.interop.to_diffrax import checked_increments, refuse_noise, to_diffrax
+from flowjax.solver.brownian import brownian_increments
 from flowjax.solver.door import noise_of
 from flowjax.solver.ode_steps import euler, heun, midpoint
 from flowjax.solver.reversible import reversible_heun
@@ -122,10 +116,10 @@ def cross_check(
 
     $$p = \frac{\log E|X^{(4h)} - X^{(2h)}| - \log E|X^{(2h)} - X^{(h)}|}{\log 2}$$
 
-    is the order, measured by the ends of the same paths on the grid and on every second, fourth and,
-    where that divides, eighth of its times (then the slope through all), with the increments
-    between them added up. Where 4 does not divide the number of steps, 3, 5 or 7 is in the place of
-    2.
+    is the order, measured by the ends of the same paths on the grid and on every second and fourth
+    of its times, with the increments between them added up (and on every eighth, where that
+    divides: then it is the slope through all). Where 4 does not divide the number of steps, 3, 5
+    or 7 is in the place of 2.
 
     Args:
         field_or_sde: as in `solve`.
@@ -219,7 +213,7 @@ def cross_check(
         type(solver).__name__,
         _difference(*values),
         _difference(*gradients),
-        _order(ours, problem, ts, many, fact(step, "levy_area")),
+        measured_order(ours, problem, ts, many, fact(step, "levy_area")),
         tuple(solves),
         tuple(slopes),
     )
@@ -274,57 +268,3 @@ def _difference(a: Any, b: Any) -> float:
     largest = max((float(np.abs(theirs).max()) for _, theirs in pairs), default=0.0)
     off = max((float(np.abs(ours - theirs).max()) for ours, theirs in pairs), default=0.0)
     return off / largest if largest else off
-
-
-def _order(run: Callable[..., Any], problem: Any, ts: Any, many: Any, area: bool) -> float | None:
-    """The measured order, or None."""
-    n = ts.shape[0] - 1
-    ratio = next((ratio for ratio in (2, 3, 5, 7) if n % ratio**2 == 0), None)
-    if ratio is None:
-        return None
-    factors = [ratio**k for k in range(4) if n % ratio**k == 0]
-
-    coarser = _coarser if area else lambda dw, ts, factor: coarsen(dw, factor)
-
-    def ends(problem: Any, many: Any) -> Any:
-        if many is None:
-            many = jnp.zeros((1, n))  # of nothing, for the axis of paths
-            return [jax.vmap(lambda _: run(problem, None, ts[::k]))(many) for k in factors]
-        return [
-            jax.vmap(lambda dw: run(problem, coarser(dw, ts, k), ts[::k]))(many) for k in factors
-        ]
-
-    levels = eqx.filter_jit(ends)(problem, many)
-    apart = []
-    for fine, coarse in itertools.pairwise(levels):
-        leaves = zip(jax.tree.leaves(fine), jax.tree.leaves(coarse), strict=True)
-        squares = sum(
-            np.sum(np.asarray(f - c, np.float64).reshape(len(f), -1) ** 2, 1) for f, c in leaves
-        )
-        apart.append(float(np.mean(np.sqrt(squares))))
-    if min(apart) == 0:
-        return None
-    return float(np.polyfit(np.log(factors[:-1]), np.log(apart), 1)[0])
-
-
-def _coarser(increments: Any, ts: Any, factor: int) -> Any:
-    r"""The increments over every so many times, with those that make their Levy areas.
-
-    The area over steps i from s to t adds up to
-
-    $$H_{s,t} = \frac1{t - s} \sum_i h_i \Big(H_i + W_{s,t_i} + \frac{dW_i}2\Big)
-    - \frac{W_{s,t}}2$$
-    """
-    h = jnp.diff(ts).reshape(-1, factor)
-
-    def of_leaf(dw: Any, other: Any) -> tuple[Any, Any]:
-        dw, area = (part.reshape(*h.shape, *part.shape[1:]) for part in (dw, area_of(other)))
-        weight = (h / h.sum(1, keepdims=True)).astype(dw.dtype)
-        weight = weight.reshape(*h.shape, *[1] * (dw.ndim - 2))
-        whole = dw.sum(1)
-        before = jnp.cumsum(dw, 1) - dw / 2
-        return whole, math.sqrt(12) * ((weight * (area + before)).sum(1) - whole / 2)
-
-    pairs = [of_leaf(*pair) for pair in zip(*map(jax.tree.leaves, increments), strict=True)]
-    structure = jax.tree.structure(increments[0])
-    return tuple(jax.tree.unflatten(structure, part) for part in zip(*pairs, strict=True))

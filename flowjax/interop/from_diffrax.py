@@ -150,7 +150,7 @@ def _refuse_no_solver(solver: Any) -> None:
     if isinstance(solver, diffrax.AbstractStepSizeController):
         raise TypeError(
             f"{wanted} the step size controller {type(solver).__name__}: a step takes the grid as "
-            f"it is. For steps of diffrax's own choice solve there, with flowjax.interop.to_diffrax."
+            f"it is. For steps of diffrax's own choice solve there, by flowjax.interop.to_diffrax."
         )
     raise TypeError(f"{wanted} {solver!r}.")
 

@@ -69,10 +69,10 @@ def to_diffrax(
         >>> bool(abs(theirs - fj.solve(sde, 1.0, ts, key=key)) < 1e-6)
         True
 
-        Adaptive steps, an implicit solver and dense output, of a field that `solve` takes too:
+        Steps of its own choice and dense output, of a field that `solve` takes too:
 
         >>> options = {
-        ...     "solver": diffrax.Kvaerno3(),
+        ...     "solver": diffrax.Tsit5(),
         ...     "stepsize_controller": diffrax.PIDController(rtol=1e-4, atol=1e-6),
         ...     "saveat": diffrax.SaveAt(dense=True),
         ... }

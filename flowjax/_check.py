@@ -238,44 +238,6 @@ def function(value: Any, name: str, form: str = "(t, x, args)", takes: int = 3) 
     return value
 
 
-def field(value: Any, name: str, form: str = "(t, x, args) -> dx") -> Any:
-    """The field itself, refused, with advice, unless it is a function (t, x, args)."""
-    advice = no_field(value)
-    if advice:
-        raise TypeError(f"{name} must be a function {form}, got {advice}")
-    return value
-
-
-def no_field(value: Any) -> str:
-    """What a value that is no field is, and what to do about it; nothing for a field."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}, not an object of it."
-    kind = type(value)
-    if not callable(value):
-        if kind.__module__.partition(".")[0] == "diffrax":
-            return (
-                f"{kind.__name__}, a term of diffrax: give the function inside, its vector_field; "
-                f"for a drift and a diffusion write fj.SDE(drift, diffusion)."
-            )
-        if kind.__module__ in ("builtins", "numpy") or isinstance(value, jax.Array):
-            return f"{value!r}."
-        return (
-            f"an object of the class {kind.__name__}, which cannot be called: give a method of it, "
-            f"or define __call__(self, t, x, args)."
-        )
-    if binds(value, 3):
-        return ""
-    got = f"one of {inspect.signature(value)}: {value!r}."
-    if binds(value, 2):
-        return f"{got} It is given args too, and may leave them alone: (t, x, args=None)."
-    if binds(value, 1):
-        return (
-            f"{got} For a network of x alone write field = lambda t, x, network: network(x), and "
-            f"solve with args=network."
-        )
-    return got
-
-
 def binds(function: Callable[..., Any], takes: int) -> bool:
     """Whether a function can be called with so many arguments, as far as that can be seen."""
     try:

@@ -9,12 +9,13 @@ import pytest
 
 from tests.test_packaging import CORE, EXTRAS, OWN, ROOT
 
+OWNER = importlib.metadata.packages_distributions()
 GUARD = re.compile(r"except ImportError.*raise ImportError.*flowjax-solvers\[(\w+)\]", re.DOTALL)
 
 
 def lazily_imported(source):
     """Third-party packages that are imported inside of functions, with the functions' sources."""
-    tree = ast.parse(source)
+    tree, lines = ast.parse(source), source.splitlines()
     for function in ast.walk(tree):
         if not isinstance(function, ast.FunctionDef):
             continue
@@ -27,15 +28,14 @@ def lazily_imported(source):
                 continue
             for name in (name.partition(".")[0] for name in names):
                 if name not in OWN and name not in sys.stdlib_module_names:
-                    yield name, ast.get_source_segment(source, function)
+                    yield name, "\n".join(lines[function.lineno - 1 : function.end_lineno])
 
 
 def unguarded(source, path):
     """Packages of a module for which no function names the extra: (path, package)."""
-    owner = importlib.metadata.packages_distributions()
     wanted, guarded = set(), set()
     for name, function in lazily_imported(source):
-        distributions = {one.lower() for one in owner.get(name, [name])}
+        distributions = {one.lower() for one in OWNER.get(name, [name])}
         if distributions & CORE:
             continue
         wanted.add((path, name))

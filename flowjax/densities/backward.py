@@ -14,7 +14,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, State
 from flowjax.solver.door import as_plain_field, check_pair
-from flowjax.solver.outputs import output_of
+from flowjax.solver.field import output_of
 from flowjax.solver.stepper import fact, name_of, needs_noise
 from flowjax.solver.times import check_times
 from flowjax.solver.views import solve

@@ -25,7 +25,7 @@ from flowjax.fields.predictions import (
 from flowjax.schedules.point import path_at
 from flowjax.schedules.schedule import Schedule, checked_schedule
 from flowjax.solver.door import described, refuse_coupled
-from flowjax.solver.outputs import output_of
+from flowjax.solver.field import as_field, output_of
 
 
 def velocity(
@@ -227,7 +227,7 @@ class Velocity(eqx.Module):
 
 def _own_schedule(model: Any, schedule: Any, predicts: str) -> Any:
     """The schedule of a model, or None where the model has it; refused if they do not fit."""
-    gives = getattr(type(_check.field(model, "model", "(t, x, args)")), "gives", predicts)
+    gives = getattr(type(as_field(model, "model", "(t, x, args)")), "gives", predicts)
     if isinstance(model, Velocity) or gives not in PREDICTIONS:
         raise TypeError(
             f"model must be a function (t, x, args) that predicts one of "

@@ -33,8 +33,6 @@ _SAME = (
     (reversible_heun, diffrax.ReversibleHeun),
 )
 
-_SOLVER = diffrax.AbstractSolver
-
 # How often a compiled program runs for its time, of which the least counts.
 _RUNS = 5
 
@@ -110,7 +108,7 @@ def cross_check(
     solver: Any = None,
     key: Any = None,
     increments: Any = None,
-    paths: int = 64,
+    paths: int = 256,
 ) -> CrossCheck:
     r"""Solves a problem by flowjax and by diffrax, by one method on the same increments.
 
@@ -133,7 +131,8 @@ def cross_check(
         key: as in `solve`, for an SDE.
         increments: as in `solve`, in the place of a key. The order of an SDE is then that along
             this one path.
-        paths: over how many Brownian paths the order of an SDE is measured, if a key is given.
+        paths: over how many Brownian paths the order of an SDE is measured, if a key is given. Of
+            three grids it has a standard error of about ``0.6 / sqrt(paths)``.
 
     Returns:
         A `CrossCheck`.
@@ -220,8 +219,9 @@ def cross_check(
 
 
 def _same(step: Any) -> Any:
-    if isinstance(step, Stepper) and isinstance(getattr(step.step, "solver", None), _SOLVER):
-        return step.step.solver
+    own = getattr(step.step, "solver", None) if isinstance(step, Stepper) else None
+    if isinstance(own, diffrax.AbstractSolver):
+        return own
     for ours, theirs in _SAME:
         if step is ours:
             return theirs()

@@ -69,11 +69,11 @@ def from_diffrax(solver: Any) -> Stepper:
         arXiv 1904.06998, theorem 3.4 and definition 3.5 (space-time Levy area).
     """
     _refuse_no_solver(solver)
-    why = why_no_step(solver)
+    why = _why_no_step(solver)
     if why:
         raise ValueError(f"solver cannot be a step: {type(solver).__name__} {why}.")
-    facts = {"calls_end": _calls_end(solver), "levy_area": needs_area(solver)}
-    return Stepper(_Init(solver), _Step(solver), **facts)
+    calls_end, levy_area = _calls_end(solver), _needs_area(solver)
+    return Stepper(_Init(solver), _Step(solver), calls_end=calls_end, levy_area=levy_area)
 
 
 class _Init(eqx.Module):
@@ -93,7 +93,7 @@ class _Step(eqx.Module):
     solver: Any
 
     @property
-    def __name__(self) -> str:
+    def __name__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         return type(self.solver).__name__
 
     def __call__(self, field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, *rest: Any) -> Any:
@@ -164,7 +164,7 @@ def refuse_state(solver: Any, x: State) -> None:
         )
 
 
-def why_no_step(solver: Any) -> str:
+def _why_no_step(solver: Any) -> str:
     """Why a solver cannot be a step, or nothing."""
     structure = solver.term_structure
     parts = get_args(structure)
@@ -187,7 +187,7 @@ def why_no_step(solver: Any) -> str:
     return ""
 
 
-def needs_area(solver: Any) -> bool:
+def _needs_area(solver: Any) -> bool:
     """Whether a solver takes the space-time Levy area of each step."""
     return _area(solver) == "SpaceTimeLevyArea"
 

@@ -13,6 +13,7 @@ from jaxtyping import Array
 from flowjax import _check
 from flowjax._types import State
 from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.field import as_field
 from flowjax.solver.sde import SDE, diffusion_of, noise_like
 
 
@@ -85,7 +86,7 @@ def to_diffrax(
     """
     x0, ts = _check.state(x0), _check.time_grid(ts)
     if not isinstance(field_or_sde, SDE):
-        _check.field(field_or_sde, "field_or_sde")
+        as_field(field_or_sde, "field_or_sde")
         for name, given in (("key", key), ("increments", increments)):
             if given is not None:
                 raise ValueError(f"{name} must be left out: a field has no noise.")

@@ -18,6 +18,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._progress import require_tqdm
 from flowjax.solver.compiled import Number, is_array
+from flowjax.solver.field import as_field, why_no_field
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.stepper import Stepper, fact, name_of, needs_noise
 from flowjax.solver.times import check_times
@@ -176,7 +177,7 @@ def as_plain_field(field: Any, name: str) -> Any:
             f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
             f"{described(field)}."
         )
-    return _check.field(field, name)
+    return as_field(field, name)
 
 
 def refuse_coupled(who: str) -> None:
@@ -198,7 +199,7 @@ def described(field: Any) -> str:
         return f"a field of the {gives}"
     if callable(field):
         return f"a plain function, {name_of(field)}"
-    return _check.no_field(field).removesuffix(".")
+    return why_no_field(field).removesuffix(".")
 
 
 # --- shapes, dtypes and noise, once for each compilation ------------------------------------------
@@ -273,4 +274,4 @@ def _refuse_no_function(field: Any, name: str) -> None:
     """Refuses a field that cannot be called as one."""
     if isinstance(field, (tuple, list)):
         raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
-    _check.field(field, name)
+    as_field(field, name)

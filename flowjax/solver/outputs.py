@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import State, StateLike
+from flowjax.solver.field import output_of
 from flowjax.solver.sde import SDE
 
 
@@ -60,47 +61,6 @@ class _Checked(eqx.Module):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._field, name)
-
-
-def output_of(field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> Any:
-    """What a field gives, as `look` returns it; an error says it if (t, x) seem to be swapped.
-
-    They do where the field raises, or `look` refuses other shapes than those of the state, and the
-    field of (x, t, args) gives what fits it.
-    """
-    out = None
-    try:
-        out = field(t, x, args)
-        return look(out)
-    except Exception as error:
-        if _same_shapes(out, x) or not _takes_x_first(field, t, x, args, look):
-            raise
-        raise TypeError(
-            f"{name} must take (t, x, args) in this order, and seems to take (x, t, args): so "
-            f"called it gives what fits the state, and as it is called it does not."
-        ) from error
-
-
-def _takes_x_first(field: Any, t: Any, x: State, args: Any, look: Any) -> bool:
-    """Whether a field of (x, t, args) gives what fits x, which a scalar does not tell."""
-    if _check.is_leaf(x) and jnp.shape(x) == ():
-        return False
-    try:
-        out = jax.eval_shape(lambda: field(x, t, args))
-        if _same_shapes(out, x):
-            return True
-        if _check.is_leaf(out) and out.shape == ():
-            return False
-        jax.eval_shape(lambda: look(field(x, t, args)))
-    except Exception:
-        return False
-    return True
-
-
-def _same_shapes(out: Any, x: State) -> bool:
-    if jax.tree.structure(out) != jax.tree.structure(x):
-        return False
-    return jax.tree.map(np.shape, out) == jax.tree.map(np.shape, x)
 
 
 def _diffusion_output(out: PyTree, x: PyTree, name: str) -> PyTree:

@@ -11,6 +11,7 @@ import pytest
 import flowjax as fj
 from flowjax import __main__ as self_check
 from flowjax.interop import Cost, CrossCheck, cross_check, from_diffrax
+from flowjax.interop.order import coarsened
 from flowjax.solver.stepper import name_of
 from tests.conftest import enable_x64
 from tests.solver.random_checks import assert_near

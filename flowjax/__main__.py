@@ -18,7 +18,7 @@ def main() -> None:
     print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in names))  # noqa: T201
     print(f"devices: {', '.join(map(str, jax.devices()))}")  # noqa: T201
     start = time.perf_counter()
-    sde, ts = fj.ornstein_uhlenbeck(theta=1.0, sigma=1.0), fj.uniform_grid(128)
+    sde, ts = fj.ornstein_uhlenbeck(theta=1.0, sigma=0.5), fj.uniform_grid(100)
     found = cross_check(sde, jnp.ones(4), ts, key=jax.random.key(0))
     print(f"\n{found}")  # noqa: T201
     within = max(found.difference, found.gradient_difference) < 1e-5

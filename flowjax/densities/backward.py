@@ -14,6 +14,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Field, State
 from flowjax.solver.door import as_plain_field, check_pair
+from flowjax.solver.field import output_of
 from flowjax.solver.stepper import fact, name_of, needs_noise
 from flowjax.solver.times import check_times
 from flowjax.solver.views import solve
@@ -33,7 +34,7 @@ def log_density(
 
 def velocity(v: Field, t: Any, x: State, args: Any) -> State:
     """The velocity at x, refused if it is unlike x."""
-    return _check.alike(v(t, x, args), x, "v's output")
+    return output_of(v, t, x, args, lambda u: _check.alike(u, x, "v's output"), "v")
 
 
 def flat(x: State, dtype: Any) -> Array:

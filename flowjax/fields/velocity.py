@@ -25,6 +25,7 @@ from flowjax.fields.predictions import (
 from flowjax.schedules.point import path_at
 from flowjax.schedules.schedule import Schedule, ScheduleLike, checked_schedule
 from flowjax.solver.door import described, refuse_coupled
+from flowjax.solver.field import as_field, output_of
 
 
 def velocity(
@@ -216,7 +217,11 @@ class Velocity(eqx.Module):
     def prediction(self, t: ArrayLike, x: Any, args: Any) -> tuple[Any, State, State]:
         """The schedule at t, the state, and the model's output there."""
         x, t = _check.state(x, "x"), inside(t) if isinstance(t, Tracer) else t
-        value = _check.alike(self.model(t, x, args), x, "the model's output")
+        value = output_of(
+            *(self.model, t, x, args),
+            lambda value: _check.alike(value, x, "the model's output"),
+            "model",
+        )
         path = path_at(self.schedule, t, widest(x))
         if self.coupled and self.predicts == "data":
             # Of pairs that are independent the noise is zero on average where sigma is zero.
@@ -231,7 +236,7 @@ class Velocity(eqx.Module):
 
 def _own_schedule(model: Any, schedule: Any, predicts: str) -> Any:
     """The schedule of a model, or None where the model has it; refused if they do not fit."""
-    gives = getattr(type(_check.function(model, "model")), "gives", predicts)
+    gives = getattr(type(as_field(model, "model", "(t, x, args)")), "gives", predicts)
     if isinstance(model, Velocity) or gives not in PREDICTIONS:
         raise TypeError(
             f"model must be a function (t, x, args) that predicts one of "

@@ -1,13 +1,18 @@
 """Solvers of diffrax as steps of a solve."""
 
+import inspect
 from typing import Any, ClassVar, get_args, get_origin
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from flowjax import _check
+from flowjax._numerics import widest
 from flowjax._types import Scalar, State
-from flowjax.interop.to_diffrax import terms_of
+from flowjax.interop.to_diffrax import area_of, terms_of, with_area
 from flowjax.solver.sde import SDE
 from flowjax.solver.stepper import Stepper
 
@@ -15,15 +20,25 @@ from flowjax.solver.stepper import Stepper
 def from_diffrax(solver: Any) -> Stepper:
     r"""A solver of diffrax as a step of `solve`: of an ODE, or of an SDE on the increments here.
 
-    $$k_i = f\Big(t_0 + c_i h,\; x + h \sum_j a_{ij} k_j\Big), \qquad
-    x_1 = x + h \sum_i b_i k_i$$
+    $$X_{t_{i+1}} = \Psi(t_i, t_{i+1}, X_{t_i}, dW_i), \qquad \Psi \text{ one step of the solver}$$
 
-    with the coefficients of the solver, for explicit and implicit Runge-Kutta methods (`Tsit5`,
-    `Dopri5`, `Kvaerno5`, ...); and the methods for SDEs that need no more of the noise than its
-    increment (`Euler`, `Heun`, `ItoMilstein`, `EulerHeun`, `StratonovichMilstein`, `Midpoint`,
-    `Ralston`, `ReversibleHeun`). Its steps are those of the grid; its error estimate is left alone.
-    What it computes for the next step (FSAL) travels as the memory of a `Stepper`. Every adjoint
-    but `Reversible` goes through it, so its gradient is that of the discrete solve.
+    Its steps are those of the grid; its error estimate is left alone. What it computes for the
+    next step (FSAL) travels as the memory of a `Stepper`. Every adjoint but `Reversible` goes
+    through it, so its gradient is that of the discrete solve. Forward mode goes through a
+    Runge-Kutta method made with ``scan_kind="bounded"``, a stochastic one with ``"lax"``, at some
+    cost to reverse mode.
+
+    - Explicit and implicit Runge-Kutta methods for ODEs: `Tsit5`, `Dopri5`, `Kvaerno5`, ... An
+      implicit one wants tolerances of its own for its root finder, as in
+      ``diffrax.Kvaerno5(root_finder=diffrax.VeryChord(rtol=1e-3, atol=1e-6))``.
+    - Methods for SDEs that need the increment alone: `Euler`, `ItoMilstein` (Ito); `Heun`,
+      `Midpoint`, `Ralston`, `EulerHeun`, `StratonovichMilstein`, `ReversibleHeun` (Stratonovich).
+    - Methods for Stratonovich SDEs that need the space-time Levy area of each step too: `ShARK`,
+      `SRA1`, `SEA` (additive noise), `GeneralShARK`, `SlowRK`, `SPaRK`. The area is drawn by the
+      key, beside the increment, which stays what it is:
+
+    $$H_i = \frac1{h_i} \int_{t_i}^{t_{i+1}} \Big(W_t - W_{t_i} - \frac{t - t_i}{h_i} dW_i\Big) dt
+    \sim N\Big(0, \frac{h_i}{12} I\Big) \text{ independent of } dW_i$$
 
     Args:
         solver: such as ``diffrax.Tsit5()``.
@@ -33,10 +48,11 @@ def from_diffrax(solver: Any) -> Stepper:
 
     Raises:
         TypeError: solver is not one of diffrax.
-        ValueError: the solver cannot be a step: it needs Levy areas, which the increments do not
-            determine, or an equation of another form; in `solve`, an SDE is given to a solver that
-            does not converge for SDEs, a field to one for SDEs alone, or the solver asks for the
-            noise of a part of a step.
+        ValueError: the solver cannot be a step: it is for an equation of another form, its root
+            finder has no tolerances of its own, or it needs more of the noise than space-time Levy
+            areas; in `solve`, an SDE is given to a solver that does not converge for SDEs, a field
+            to one for SDEs alone, a pytree to `ItoMilstein`, or the solver asks for the noise of a
+        part of a step.
 
     Example:
         >>> import diffrax
@@ -49,34 +65,55 @@ def from_diffrax(solver: Any) -> Stepper:
 
     References:
         Kidger, "On neural differential equations", 2021, arXiv 2202.02435, section 5 (diffrax).
+        Foster, Lyons, Oberhauser, "An optimal polynomial approximation of Brownian motion", 2020,
+        arXiv 1904.06998, theorem 3.4 and definition 3.5 (space-time Levy area).
     """
-    if not isinstance(solver, diffrax.AbstractSolver):
-        raise TypeError(f"solver must be one of diffrax, such as diffrax.Tsit5(), got {solver!r}.")
+    _refuse_no_solver(solver)
     why = _why_no_step(solver)
     if why:
         raise ValueError(f"solver cannot be a step: {type(solver).__name__} {why}.")
+    calls_end, levy_area = _calls_end(solver), _needs_area(solver)
+    return Stepper(_Init(solver), _Step(solver), calls_end=calls_end, levy_area=levy_area)
 
-    def init(field: Any, t0: Scalar, x0: State, args: Any) -> Any:
-        # Of what a solver begins with, only the kind depends on the end of the first step.
-        return solver.init(_terms(solver, field, None), t0, t0, x0, args)
 
-    def step(field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, *rest: Any) -> Any:
+class _Init(eqx.Module):
+    """What a solver begins with."""
+
+    solver: Any
+
+    def __call__(self, field: Any, t0: Scalar, x0: State, args: Any) -> Any:
+        t0 = jnp.asarray(t0, widest(x0))
+        # Of it only the kind depends on the end of the first step.
+        return self.solver.init(_terms(self.solver, field, None), t0, t0, x0, args)
+
+
+class _Step(eqx.Module):
+    """One step of a solver. As a record it is equal to that of an equal solver."""
+
+    solver: Any
+
+    @property
+    def __name__(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return type(self.solver).__name__
+
+    def __call__(self, field: Any, t0: Scalar, t1: Scalar, x: State, args: Any, *rest: Any) -> Any:
         dw, memory = rest
+        refuse_state(self.solver, x)
+        # Diffrax computes a step in one dtype.
+        t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
         noise = None if dw is None else _Increment(dw, (t0, t1))
-        terms = _terms(solver, field, noise)
-        x1, _, _, memory, result = solver.step(terms, t0, t1, x, args, memory, made_jump=False)
+        terms = _terms(self.solver, field, noise)
+        x1, _, _, memory, result = self.solver.step(terms, t0, t1, x, args, memory, made_jump=False)
         done = result == diffrax.RESULTS.successful
         return jax.tree.map(lambda leaf: jnp.where(done, leaf, jnp.nan), x1), memory
 
-    return Stepper(init, step, calls_end=_calls_end(solver))
-
 
 class _Increment(diffrax.AbstractBrownianPath):
-    """The increment of one step."""
+    """The increment of one step, or the pair that a `Stepper` with `levy_area` is given."""
 
     dw: Any
     ends: Any
-    levy_area: ClassVar[Any] = diffrax.BrownianIncrement
+    levy_area: ClassVar[Any] = diffrax.SpaceTimeLevyArea
     t0: ClassVar[Any] = None
     t1: ClassVar[Any] = None
 
@@ -85,7 +122,10 @@ class _Increment(diffrax.AbstractBrownianPath):
             raise ValueError(
                 "solver must take the noise of a whole step, but asks for that of a part of it."
             )
-        return self.dw
+        if not use_levy:
+            return self.dw
+        dw, other = self.dw
+        return with_area(t1 - t0, dw, area_of(other))
 
 
 def _terms(solver: Any, field: Any, noise: _Increment | None) -> Any:
@@ -101,12 +141,31 @@ def _terms(solver: Any, field: Any, noise: _Increment | None) -> Any:
     return terms_of(field, path)
 
 
+def _refuse_no_solver(solver: Any) -> None:
+    if isinstance(solver, diffrax.AbstractSolver):
+        return
+    wanted = "solver must be one of diffrax, such as diffrax.Tsit5(), got"
+    if inspect.isclass(solver):
+        raise TypeError(f"{wanted} the class {solver.__name__}: write diffrax.{solver.__name__}().")
+    if isinstance(solver, diffrax.AbstractStepSizeController):
+        raise TypeError(
+            f"{wanted} the step size controller {type(solver).__name__}: a step takes the grid as "
+            f"it is. For steps of diffrax's own choice solve there, by flowjax.interop.to_diffrax."
+        )
+    raise TypeError(f"{wanted} {solver!r}.")
+
+
+def refuse_state(solver: Any, x: State) -> None:
+    """Refuses a state that a solver does not take."""
+    if isinstance(solver, diffrax.ItoMilstein) and not _check.is_leaf(x):
+        raise ValueError(
+            "ItoMilstein of diffrax takes a state of one array alone: for a pytree there is "
+            "fj.milstein here."
+        )
+
+
 def _why_no_step(solver: Any) -> str:
     """Why a solver cannot be a step, or nothing."""
-    if hasattr(solver, "minimal_levy_area"):
-        area = solver.minimal_levy_area.__name__.removeprefix("Abstract")
-        if area != "BrownianIncrement":
-            return f"needs the {area} of each step, which its increment does not determine"
     structure = solver.term_structure
     parts = get_args(structure)
     imex = isinstance(getattr(solver, "tableau", None), diffrax.MultiButcherTableau)
@@ -114,12 +173,41 @@ def _why_no_step(solver: Any) -> str:
         return "is for an equation of two parts, which a field is not"
     if "Langevin" in str(structure):
         return "is for underdamped Langevin equations alone"
+    if _area(solver) not in ("", "BrownianIncrement", "SpaceTimeLevyArea"):
+        return f"needs the {_area(solver)} of each step, beyond the space-time Levy area"
+    while isinstance(solver, diffrax.AbstractWrappedSolver):
+        solver = solver.solver
+    finder = getattr(solver, "root_finder", None)
+    tolerances = [getattr(finder, name, 0.0) for name in ("rtol", "atol")]
+    if not all(isinstance(tol, (int, float, np.ndarray, jax.Array)) for tol in tolerances):
+        return (
+            "takes the tolerances of its root finder from a step size controller, which a fixed "
+            "grid has not: give it root_finder=diffrax.VeryChord(rtol=1e-3, atol=1e-6)"
+        )
     return ""
+
+
+def _needs_area(solver: Any) -> bool:
+    """Whether a solver takes the space-time Levy area of each step."""
+    return _area(solver) == "SpaceTimeLevyArea"
+
+
+def _area(solver: Any) -> str:
+    area = getattr(solver, "minimal_levy_area", None)
+    return "" if area is None else area.__name__.removeprefix("Abstract")
 
 
 def _calls_end(solver: Any) -> bool:
     """Whether it calls the field at the end of a step."""
-    if isinstance(solver, (diffrax.Euler, diffrax.ItoMilstein, diffrax.StratonovichMilstein)):
+    at_start = (
+        diffrax.Euler,
+        diffrax.ItoMilstein,
+        diffrax.LeapfrogMidpoint,
+        diffrax.StratonovichMilstein,
+    )
+    if isinstance(solver, at_start):
         return False
     tableau = getattr(solver, "tableau", None)
-    return tableau is None or bool((tableau.c == 1).any())
+    if not isinstance(tableau, diffrax.ButcherTableau):
+        return True
+    return bool((tableau.c == 1).any())

@@ -18,6 +18,7 @@ from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._progress import require_tqdm
 from flowjax.solver.compiled import Number, is_array
+from flowjax.solver.field import as_field, why_no_field
 from flowjax.solver.sde import SDE, noise_like
 from flowjax.solver.stepper import Stepper, fact, name_of, needs_noise
 from flowjax.solver.times import check_times
@@ -132,7 +133,13 @@ def check_pair(field: Any, step: Any) -> None:
         return
     parts = (step.init, step.step) if isinstance(step, Stepper) else (step,)
     if isinstance(step, type) or not all(map(callable, parts)):
-        raise TypeError(f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.")
+        kind = step if isinstance(step, type) else type(step)
+        advice = ""
+        if kind.__module__.partition(".")[0] == "diffrax":
+            advice = " A solver of diffrax becomes a step by flowjax.interop.from_diffrax(solver)."
+        raise TypeError(
+            f"step must be a function or a Stepper, such as {_STEPS}, got {step!r}.{advice}"
+        )
     if reads not in ("", "velocity", "with_noise"):
         raise ValueError(
             f"reads of step {name_of(step)} must be '', 'velocity' or 'with_noise', got {reads!r}."
@@ -170,7 +177,7 @@ def as_plain_field(field: Any, name: str) -> Any:
             f"{name} must be a velocity, a plain field (t, x, args) -> dx of a flow, got "
             f"{described(field)}."
         )
-    return field
+    return as_field(field, name)
 
 
 def refuse_coupled(who: str) -> None:
@@ -190,7 +197,9 @@ def described(field: Any) -> str:
     gives = getattr(type(field), "gives", None)
     if gives is not None:
         return f"a field of the {gives}"
-    return f"a plain function, {name_of(field)}" if callable(field) else repr(field)
+    if callable(field):
+        return f"a plain function, {name_of(field)}"
+    return why_no_field(field).removesuffix(".")
 
 
 # --- shapes, dtypes and noise, once for each compilation ------------------------------------------
@@ -217,9 +226,15 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     increments = problem.increments
     if increments is not None:
-        noise, steps = noise_like(problem.field, x0), (ts.shape[0] - 1,)
+        noise, steps = noise_of(step, problem.field, x0), (ts.shape[0] - 1,)
         increments = _check.alike(increments, noise, "increments", steps=steps, of=_of(problem))
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
+
+
+def noise_of(step: Any, field: Any, x: Any) -> Any:
+    """The shapes and dtypes of what a step takes of the noise: one motion, or a pair of them."""
+    noise = noise_like(field, x)
+    return (noise, noise) if fact(step, "levy_area") else noise
 
 
 def as_precise(ts: Array, x: PyTree) -> Array:
@@ -259,4 +274,4 @@ def _refuse_no_function(field: Any, name: str) -> None:
     """Refuses a field that cannot be called as one."""
     if isinstance(field, (tuple, list)):
         raise TypeError(f"for an SDE write fj.SDE(drift, diffusion), got {field!r}.")
-    _check.function(field, name, "(t, x, args) -> dx")
+    as_field(field, name)

@@ -135,5 +135,6 @@ class Steps(NamedTuple):
             x1 = self.step(self.field, t0, t1, x, self.args, dw)
         x1 = alike(x1, x, "step output", exact=False)
         if self.update is not None:
+            dw = dw[0] if dw is not None and fact(self.step, "levy_area") else dw
             value = as_value(self.update(value, t0, t1, x, x1, dw), value)
         return (x1, (memory, value)), (x1 if record else None)

@@ -11,6 +11,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import State, StateLike
+from flowjax.solver.field import output_of
 from flowjax.solver.sde import SDE, is_operator
 
 
@@ -44,12 +45,16 @@ class _Checked(eqx.Module):
         # The time has the state's precision, so that it does not promote what it multiplies.
         t = jnp.asarray(t, widest(x))
         seen = narrow(x, self._like)
-        out, name = self._field(t, seen, args), f"{self._name} output"
-        if self._name == "diffusion" and self._noise is not None:
-            return _matrix_output(out, seen, self._noise)
-        if self._name == "diffusion":
-            return _diffusion_output(out, seen, name)
-        return wide(_check.alike(out, seen, name))
+
+        def look(out: Any) -> Any:
+            name = f"{self._name} output"
+            if self._name == "diffusion" and self._noise is not None:
+                return _matrix_output(out, seen, self._noise)
+            if self._name == "diffusion":
+                return _diffusion_output(out, seen, name)
+            return wide(_check.alike(out, seen, name))
+
+        return output_of(self._field, t, seen, args, look, self._name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -38,8 +38,12 @@ class Stepper(NamedTuple):
         gaussian: whether, given x, the next state is linear in dw, and so Gaussian; element by
             element where the SDE is given no noise. Only such a step has a density; see
             `path_log_prob`. One that remembers has none.
+        levy_area: whether it takes space-time Levy areas too. `dw` is then a pair (dW, dB), each
+            like the noise, of the increment and that of an independent motion, which makes the
+            area ``H = dB / sqrt(12)``; as `increments` a solve takes such a pair. dW is what the
+            key names without it.
 
-    A plain step has the last six too, as attributes: ``my_step.calls_end = True``.
+    A plain step has the last seven too, as attributes: ``my_step.calls_end = True``.
 
     Example:
         The two-step Adams-Bashforth method, which starts with an Euler step:
@@ -65,6 +69,7 @@ class Stepper(NamedTuple):
     reads: str = ""
     noisy: bool | None = None
     gaussian: bool = False
+    levy_area: bool = False
 
 
 if TYPE_CHECKING:
@@ -81,6 +86,7 @@ _NOT_SAID = {
     "reads": "",
     "noisy": None,
     "gaussian": False,
+    "levy_area": False,
 }
 
 

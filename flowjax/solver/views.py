@@ -15,12 +15,12 @@ from flowjax.solver.adjoints import Checkpointed, Direct
 from flowjax.solver.blocks import Intervals
 from flowjax.solver.brownian import path_key, step_numbers
 from flowjax.solver.compiled import Static, prepared, unpacked
-from flowjax.solver.door import Problem, admit, traced, validate
+from flowjax.solver.door import Problem, admit, noise_of, traced, validate
 from flowjax.solver.loop import Steps
 from flowjax.solver.ode_steps import euler
 from flowjax.solver.outputs import as_memory, checked, first_value
 from flowjax.solver.progress import of_steps
-from flowjax.solver.sde import SDE, noise_like
+from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import euler_maruyama
 from flowjax.solver.stepper import Method
 from flowjax.solver.times import indices_within
@@ -179,6 +179,8 @@ def indices_of(at: Any, every: int, ts: Any) -> tuple[int, ...] | None:
     """The indices at which the path is kept, refused unless they are those of times; or None."""
     if at is None:
         return None
+    if np.ndim(ts) == 0:
+        _check.as_times(ts)
     indices = indices_within(at, np.shape(ts)[0] - 1 if np.ndim(ts) else 0, "at")
     if every != 1:
         raise ValueError(f"at and every = {every} were both given: one of them says what to keep.")
@@ -291,7 +293,7 @@ def _solve(static: Static, arrays: list[Any]) -> Any:
         bar, intervals = of_steps(intervals)
 
     path = None if key is None else path_key(key)
-    field, noise = checked(problem.field, x0), noise_like(problem.field, x0)
+    field, noise = checked(problem.field, x0), noise_of(step, problem.field, x0)
     steps = Steps(field, problem.args, step, noisy, path, noise, problem.update, bar)
     x = wide(x0)
     memory = as_memory(step.init(field, ts[0], x, problem.args)) if steps.remembers else None

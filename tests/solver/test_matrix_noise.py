@@ -3,7 +3,6 @@
 Random checks are at five standard errors on each number: a false alarm in 1.7 million.
 """
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
@@ -12,7 +11,6 @@ import pytest
 
 import flowjax as fj
 from tests.solver.random_checks import assert_near, keys_of
-from tests.solver.test_against_diffrax import InterpolatedPath
 
 pytestmark = pytest.mark.usefixtures("x64", "standard_promotion")
 
@@ -80,48 +78,6 @@ def increments(shape=(2,), seed=0):
 def mixing(t, x, matrices):
     """A matrix that depends on the state and on the time."""
     return matrices[1] * jnp.cos(x)[:, None] * (1 + t)
-
-
-@pytest.mark.parametrize(
-    ("step", "solver"),
-    [(fj.euler_maruyama, diffrax.Euler()), (fj.stochastic_heun, diffrax.Heun())],
-)
-def test_values_and_gradients_agree_with_diffrax_on_the_same_increments(step, solver):
-    x0, dw = np.array([0.5, -1.0, 0.2]), increments()
-
-    def by_diffrax(x0, matrices):
-        path = jnp.concatenate([jnp.zeros((1, 2)), jnp.cumsum(dw, axis=0)])
-        control = InterpolatedPath(diffrax.LinearInterpolation(jnp.asarray(TS), path))
-        noise = diffrax.ControlTerm(mixing, control)
-        solution = diffrax.diffeqsolve(
-            diffrax.MultiTerm(diffrax.ODETerm(linear), noise),
-            solver,
-            t0=TS[0],
-            t1=TS[-1],
-            dt0=None,
-            y0=x0,
-            args=matrices,
-            stepsize_controller=diffrax.StepTo(jnp.asarray(TS)),
-            adjoint=diffrax.DirectAdjoint(),
-            max_steps=len(TS) - 1,
-        )
-        return solution.ys[0]
-
-    def by_flowjax(x0, matrices):
-        sde = fj.SDE(linear, mixing, noise=(2,))
-        return fj.solve(sde, x0, jnp.asarray(TS), matrices, step=step, increments=dw)
-
-    def both(solve):
-        def reward(x0, matrices):
-            x1 = solve(x0, matrices)
-            return jnp.sum(x1**2 * (3 + x1)), x1
-
-        return jax.jit(jax.jacfwd(reward, (0, 1), has_aux=True))(jnp.asarray(x0), (A, G))
-
-    jax.tree.map(
-        lambda got, want: np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12),
-        *(both(by_flowjax), both(by_diffrax)),
-    )
 
 
 @pytest.mark.parametrize("name", STEPS)

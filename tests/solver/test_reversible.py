@@ -2,7 +2,6 @@
 
 import itertools
 
-import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,27 +147,6 @@ def test_reversible_heun_has_the_same_gradient_by_every_adjoint(x64):
     expected = sde_gradient(fj.Direct(), key)
     for adjoint in (fj.Reversible(), fj.Checkpointed()):
         np.testing.assert_allclose(sde_gradient(adjoint, key), expected, rtol=1e-10)
-
-
-def test_reversible_heun_is_diffraxs(x64, standard_promotion):
-    ts, x0, key = fj.uniform_grid(64), jnp.array([0.3, -0.5]), jax.random.key(1)
-    control = diffrax.LinearInterpolation(ts, fj.brownian_path(key, ts, x0))
-    terms = diffrax.MultiTerm(
-        diffrax.ODETerm(field),
-        diffrax.ControlTerm(lambda t, x, args: jnp.diag(diffusion(t, x, args)), control),
-    )
-    theirs = diffrax.diffeqsolve(
-        terms,
-        diffrax.ReversibleHeun(),
-        ts[0],
-        ts[-1],
-        None,
-        x0,
-        (jnp.asarray(1.3), LABEL),
-        stepsize_controller=diffrax.StepTo(ts),
-    ).ys[0]
-    ours = fj.solve(SDE, x0, ts, (1.3, LABEL), step=fj.reversible_heun, key=key)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
 def test_reversible_heun_converges_to_the_stratonovich_solution(x64):

@@ -93,7 +93,7 @@ class ClassicalRungeKutta(diffrax.AbstractERK):
 
 
 IMPLICIT = {"root_finder": diffrax.VeryChord(rtol=1e-3, atol=1e-6)}
-# To 1e-4 it finds no root of the implicit Euler method on the field, neither here nor in diffrax.
+# To 1e-4 it finds no root of implicit Euler on the field, neither here nor in diffrax.
 LOOSE = {"root_finder": diffrax.VeryChord(rtol=1e-3, atol=1e-3)}
 PROBLEMS = {
     "field": (field, X0),

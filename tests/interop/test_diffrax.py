@@ -93,6 +93,8 @@ class ClassicalRungeKutta(diffrax.AbstractERK):
 
 
 IMPLICIT = {"root_finder": diffrax.VeryChord(rtol=1e-3, atol=1e-6)}
+# To 1e-4 it finds no root of implicit Euler on the field, neither here nor in diffrax.
+LOOSE = {"root_finder": diffrax.VeryChord(rtol=1e-3, atol=1e-3)}
 PROBLEMS = {
     "field": (field, X0),
     "tree field": (tree_field, X_TREE),
@@ -303,7 +305,7 @@ def test_the_path_has_the_increments_of_the_key_to_the_last_bit_and_is_straight_
         nightly(diffrax.ReversibleHeun(), "field"),
         nightly(diffrax.LeapfrogMidpoint(), "field"),
         nightly(diffrax.HalfSolver(diffrax.Euler()), "field"),
-        nightly(diffrax.ImplicitEuler(**IMPLICIT), "field"),
+        nightly(diffrax.ImplicitEuler(**LOOSE), "field"),
         nightly(diffrax.Kvaerno3(**IMPLICIT), "field"),
         nightly(diffrax.Kvaerno5(**IMPLICIT), "field"),
         nightly(diffrax.Heun(), "tree"),

@@ -1,7 +1,7 @@
 """The tables of the documentation, from results: ``python benchmarks/summary.py [RESULTS.json]``.
 
 That of docs/performance.md has one line for each bound of `targets`, with the range of what was
-measured over its cases; the README has three of them. That of docs/adjoints.md compares the
+measured over its cases; the README has some of them. That of docs/adjoints.md compares the
 adjoints.
 """
 

@@ -50,22 +50,27 @@ def why_no_field(value: Any) -> str:
 
 
 def output_of(field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> Any:
-    """What a field gives, as `look` returns it; an error says it if (t, x) seem to be swapped.
+    """What a field gives, as `look` returns it; an error says it if (t, x) may be swapped.
 
-    They do where the field raises, or `look` refuses other shapes than those of the state, and the
-    field of (x, t, args) gives what fits it.
+    They may where the field raises, or `look` refuses other shapes than those of the state, and the
+    field of (x, t, args) gives what fits it. What the field raises stays what it is, with a note.
     """
-    out = None
+    advice = (
+        f"{name} must take (t, x, args) in this order: called as (x, t, args) it gives what fits "
+        f"the state, so its arguments may be swapped."
+    )
     try:
         out = field(t, x, args)
-        return look(out)
     except Exception as error:
+        if _takes_x_first(field, t, x, args, look):
+            error.add_note(advice)
+        raise
+    try:
+        return look(out)
+    except (TypeError, ValueError) as error:
         if _same_shapes(out, x) or not _takes_x_first(field, t, x, args, look):
             raise
-        raise TypeError(
-            f"{name} must take (t, x, args) in this order, and seems to take (x, t, args): so "
-            f"called it gives what fits the state, and as it is called it does not."
-        ) from error
+        raise type(error)(f"{error} {advice}") from None
 
 
 def _takes_x_first(field: Any, t: Any, x: State, args: Any, look: Any) -> bool:

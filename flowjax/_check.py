@@ -5,6 +5,7 @@ and structures, never values, but for the checks of a grid, which look at concre
 """
 
 import functools
+import importlib
 import inspect
 import numbers
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from flowjax._numerics import computing_dtype
+
+# Packages whose name is another than that of their module.
+_PACKAGES = {"PIL": "Pillow", "rdkit": "RDKit", "sklearn": "scikit-learn"}
 
 # What a leaf of a state may be: real floating point, of 16 bits or more.
 _BIG_ENOUGH = 16
@@ -56,6 +60,19 @@ def at_most(value: int, limit: int, name: str, limit_name: str) -> int:
     if value > limit:
         raise ValueError(f"{name} must be at most {limit_name} = {limit}, got {value}.")
     return value
+
+
+def optional(module: str, who: str, extra: str) -> Any:
+    """A module of an optional package; ImportError, which names the extra, without the package."""
+    package = module.partition(".")[0]
+    try:
+        # The package first, as its module may be there from before.
+        importlib.import_module(package)
+        return importlib.import_module(module)
+    except ImportError as error:
+        name = _PACKAGES.get(package, package)
+        message = f"{who} needs {name}: pip install 'flowjax-solvers[{extra}]'."
+        raise ImportError(message) from error
 
 
 def leaves_with_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:

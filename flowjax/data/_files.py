@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from flowjax import _check
+
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 ARRAYS = {".npy", ".zarr"}
 
@@ -71,10 +73,7 @@ def _array(file: Path) -> Any:
             return np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{file} cannot be read as an npy file: {error}.") from error
-    try:
-        import zarr  # pyright: ignore
-    except ImportError as error:
-        raise ImportError(_missing(file, "zarr")) from error
+    zarr = _check.optional("zarr", str(file), "files")
     try:
         return zarr.open_array(str(file), mode="r")
     except Exception as error:  # of many kinds, which differ from version to version
@@ -82,12 +81,9 @@ def _array(file: Path) -> Any:
 
 
 def _image(file: Path) -> Any:
+    pillow = _check.optional("PIL.Image", str(file), "files")
     try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(_missing(file, "Pillow")) from error
-    try:
-        image = Image.open(file)
+        image = pillow.open(file)
     except OSError as error:
         raise ValueError(f"{file} cannot be read as an image: {error}.") from error
     if image.mode not in _CHANNELS or getattr(image, "n_frames", 1) != 1:
@@ -98,9 +94,3 @@ def _image(file: Path) -> Any:
             f"in Pillow's mode {mode!r}."
         )
     return image
-
-
-def _missing(file: Path, reader: str) -> str:
-    return (
-        f"{file} is read by {reader}, which is not installed: pip install 'flowjax-solvers[files]'."
-    )

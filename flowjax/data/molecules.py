@@ -102,14 +102,9 @@ def conformers(
 def _embedded(
     molecule: str, num: int, seed: int, optimize: bool, hydrogens: bool
 ) -> tuple[np.ndarray, list[int], np.ndarray]:
-    try:
-        from rdkit import Chem, rdBase  # pyright: ignore
-        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # pyright: ignore
-    except ImportError as error:
-        raise ImportError(
-            "flowjax.data.conformers makes them by RDKit, which is not installed: "
-            "pip install 'flowjax-solvers[molecules]'."
-        ) from error
+    _check.optional("rdkit", "flowjax.data.conformers", "molecules")
+    from rdkit import Chem, rdBase  # pyright: ignore
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # pyright: ignore
 
     with rdBase.BlockLogs():  # what goes wrong is said below
         made: Any = Chem.MolFromSmiles(_SMILES.get(molecule, molecule))

@@ -153,7 +153,6 @@ def video_strip(
 
 
 def _draw_edge(ax: Any, corner: tuple[float, float], width: int, height: int) -> None:
-    from matplotlib.patches import Rectangle
-
-    edge = palette().faint
-    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=0.8))
+    patches = _check.optional("matplotlib.patches", "flowjax.plot", "examples")
+    style = {"fill": False, "edgecolor": palette().faint, "linewidth": 0.8}
+    ax.add_patch(patches.Rectangle(corner, width, height, **style))

@@ -237,6 +237,24 @@ def alike(
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
 
 
+def samples(data: PyTree, name: str, least: int = 1) -> int:
+    """How many samples arrays hold along one leading axis, refused unless all hold as many."""
+    leaves = leaves_with_names(data, name)
+    if not leaves:
+        raise ValueError(f"{name} must hold at least one array, got a pytree without leaves.")
+    for leaf_name, leaf in leaves:
+        if leaf.ndim == 0:
+            raise ValueError(f"{leaf_name} must have a leading axis of samples, got a scalar.")
+    counts = {leaf_name: leaf.shape[0] for leaf_name, leaf in leaves}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{name} must have one number of samples in all leaves, got {counts}.")
+    held = leaves[0][1].shape[0]
+    if held < least:
+        wanted = "one sample" if least == 1 else f"{least} samples"
+        raise ValueError(f"{name} must hold at least {wanted}, got {held or 'none'}.")
+    return held
+
+
 def elements(x: PyTree[Array], name: str) -> int:
     """How many numbers a state holds, refused if that is none."""
     total = sum(leaf.size for leaf in jax.tree.leaves(x))

@@ -4,8 +4,6 @@ Nothing here leaves an operation in a compiled program: every check reads shapes
 and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
-import functools
-import importlib
 import inspect
 import numbers
 from collections.abc import Callable
@@ -19,9 +17,6 @@ from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 from flowjax._numerics import computing_dtype
-
-# Packages whose name is another than that of their module.
-_PACKAGES = {"PIL": "Pillow", "rdkit": "RDKit", "sklearn": "scikit-learn"}
 
 # What a leaf of a state may be: real floating point, of 16 bits or more.
 _BIG_ENOUGH = 16
@@ -60,19 +55,6 @@ def at_most(value: int, limit: int, name: str, limit_name: str) -> int:
     if value > limit:
         raise ValueError(f"{name} must be at most {limit_name} = {limit}, got {value}.")
     return value
-
-
-def optional(module: str, who: str, extra: str) -> Any:
-    """A module of an optional package; ImportError, which names the extra, without the package."""
-    package = module.partition(".")[0]
-    try:
-        # The package first, as its module may be there from before.
-        importlib.import_module(package)
-        return importlib.import_module(module)
-    except ImportError as error:
-        name = _PACKAGES.get(package, package)
-        message = f"{who} needs {name}: pip install 'flowjax-solvers[{extra}]'."
-        raise ImportError(message) from error
 
 
 def leaves_with_names(tree: PyTree, name: str) -> list[tuple[str, Any]]:
@@ -123,25 +105,6 @@ def concrete(compute: Callable[[], Any]) -> Any:
     except jax.errors.UnexpectedTracerError:
         return None
     return None if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)) else values
-
-
-def remembered(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which keeps its last 128 results for floats and words.
-
-    Arguments may be pytrees of them. Other leaves, such as arrays and functions, may hold what is
-    traced.
-    """
-    cached = functools.lru_cache(maxsize=128)(compute)
-
-    def call(*arguments: Any) -> Any:
-        plain = all(isinstance(leaf, (float, str)) for leaf in jax.tree.leaves(arguments))
-        try:
-            hash(arguments)
-        except TypeError:
-            plain = False
-        return (cached if plain else compute)(*arguments)
-
-    return call
 
 
 def as_times(ts: Any) -> Array:

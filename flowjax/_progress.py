@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flowjax import _check
+from flowjax._optional import optional
 
 
 def progress_bar(total: int, title: str, unit: str) -> Any:
@@ -12,4 +12,4 @@ def progress_bar(total: int, title: str, unit: str) -> Any:
 
 def require_tqdm() -> Any:
     """The class of tqdm's bars; ImportError if it is not installed."""
-    return _check.optional("tqdm.auto", "progress=True", "examples").tqdm
+    return optional("tqdm.auto", "progress=True", "examples").tqdm

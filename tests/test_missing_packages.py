@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flowjax import _check
+from flowjax._optional import optional
 from tests.test_packaging import CORE, EXTRAS, OWN, ROOT
 
 OWNER = importlib.metadata.packages_distributions()
@@ -30,7 +30,7 @@ def nodes_of(scope):
 def asked_for(scope):
     """The calls of the helper in a scope: (line, arguments that are literals)."""
     for node in nodes_of(scope):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("optional"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "optional":
             yield (
                 node.lineno,
                 [one.value if isinstance(one, ast.Constant) else None for one in node.args],
@@ -79,7 +79,7 @@ def test_each_optional_package_is_asked_for_by_its_extra():
     assert asked == {"matplotlib", "PIL", "sklearn", "tqdm", "zarr", "rdkit"}
 
 
-GUARD = "    _check.optional('matplotlib', 'plot', 'examples')\n"
+GUARD = "    optional('matplotlib', 'plot', 'examples')\n"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ GUARD = "    _check.optional('matplotlib', 'plot', 'examples')\n"
         "def plot():\n    import matplotlib\n" + GUARD,
         "def other():\n" + GUARD + "def plot():\n    from matplotlib.patches import Circle\n",
         "try:\n    import matplotlib\nexcept ImportError:\n    matplotlib = None\n",
-        "def plot():\n    return _check.optional('matplotlib', 'plot', 'peers')\n",
-        "def plot(name):\n    return _check.optional(name, 'plot', 'examples')\n",
+        "def plot():\n    return optional('matplotlib', 'plot', 'peers')\n",
+        "def plot(name):\n    return optional(name, 'plot', 'examples')\n",
     ],
     ids=["nothing", "too late", "elsewhere", "module", "another extra", "no literal"],
 )
@@ -100,8 +100,8 @@ def test_one_that_is_not_is_caught(wrong):
 
 
 def test_the_error_says_who_needs_what_and_where_it_is(monkeypatch):
-    assert _check.optional("json.decoder", "this", "examples").JSONDecodeError
+    assert optional("json.decoder", "this", "examples").JSONDecodeError
     monkeypatch.setitem(sys.modules, "PIL", None)  # PIL.Image may be there from before
     with pytest.raises(ImportError) as caught:
-        _check.optional("PIL.Image", "a.png", "files")
+        optional("PIL.Image", "a.png", "files")
     assert str(caught.value) == "a.png needs Pillow: pip install 'flowjax-solvers[files]'."

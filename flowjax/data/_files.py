@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowjax import _check
+from flowjax._optional import optional
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 ARRAYS = {".npy", ".zarr"}
@@ -87,7 +87,7 @@ def _array(file: Path) -> Any:
             return np.load(file, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
             raise ValueError(f"{file} cannot be read as an npy file: {error}.") from error
-    zarr = _check.optional("zarr", str(file), "files")
+    zarr = optional("zarr", str(file), "files")
     try:
         return zarr.open_array(str(file), mode="r")
     except Exception as error:  # of many kinds, which differ from version to version
@@ -95,7 +95,7 @@ def _array(file: Path) -> Any:
 
 
 def _image(file: Path) -> Any:
-    pillow = _check.optional("PIL.Image", str(file), "files")
+    pillow = optional("PIL.Image", str(file), "files")
     try:
         image = pillow.open(file)
     except (OSError, pillow.DecompressionBombError) as error:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowjax import _check
+from flowjax._optional import optional
 
 
 class LabelledImages(NamedTuple):
@@ -50,7 +50,7 @@ def digits() -> Digits:
         Alpaydin, Kaynak, "Optical recognition of handwritten digits", 1998, UCI Machine Learning
         Repository, doi 10.24432/C50P49.
     """
-    raw = _check.optional("sklearn.datasets", "flowjax.data.digits", "examples").load_digits()
+    raw = optional("sklearn.datasets", "flowjax.data.digits", "examples").load_digits()
     image = (raw.images / 8 - 1).astype(np.float32)
     label = raw.target.astype(np.int32)
     rank_in_class = np.zeros_like(label)

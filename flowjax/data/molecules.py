@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from flowjax import _check
+from flowjax._optional import optional
 
 _SMILES = {
     "butane": "CCCC",
@@ -102,7 +103,7 @@ def conformers(
 def _embedded(
     molecule: str, num: int, seed: int, optimize: bool, hydrogens: bool
 ) -> tuple[np.ndarray, list[int], np.ndarray]:
-    _check.optional("rdkit", "flowjax.data.conformers", "molecules")
+    optional("rdkit", "flowjax.data.conformers", "molecules")
     from rdkit import Chem, rdBase  # pyright: ignore
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # pyright: ignore
 

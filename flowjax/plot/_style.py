@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowjax import _check
+from flowjax._optional import optional
 
 
 class Palette(NamedTuple):
@@ -104,7 +104,7 @@ def panels(given: Any, num: int, size: tuple[float, float]) -> tuple[Any, list[A
 
 def new_figure(size: tuple[float, float]) -> Any:
     """An empty figure, of so many inches."""
-    figure = _check.optional("matplotlib.figure", "flowjax.plot", "examples")
+    figure = optional("matplotlib.figure", "flowjax.plot", "examples")
     return figure.Figure(figsize=size, dpi=120, layout="compressed", facecolor=palette().paper)
 
 
@@ -157,22 +157,22 @@ def legend(ax: Any, *arguments: Any, **options: Any) -> None:
 
 def scale() -> Any:
     """The part of viridis that stands out from the paper."""
-    matplotlib = _check.optional("matplotlib", "flowjax.plot", "examples")
-    colors = _check.optional("matplotlib.colors", "flowjax.plot", "examples")
+    matplotlib = optional("matplotlib", "flowjax.plot", "examples")
+    colors = optional("matplotlib.colors", "flowjax.plot", "examples")
     part = np.linspace(*palette().scale, 256)
     return colors.ListedColormap(matplotlib.colormaps["viridis"](part))
 
 
 def grey() -> Any:
     """From the paper to the ink, through the greys between them."""
-    colors = _check.optional("matplotlib.colors", "flowjax.plot", "examples")
+    colors = optional("matplotlib.colors", "flowjax.plot", "examples")
     ends = ["white", "black"] if palette() is LIGHT else [palette().paper, "white"]
     return colors.LinearSegmentedColormap.from_list("grey", ends)
 
 
 def rgb(colour: str) -> np.ndarray:
     """Red, green and blue of a colour, each from 0 to 1."""
-    colors = _check.optional("matplotlib.colors", "flowjax.plot", "examples")
+    colors = optional("matplotlib.colors", "flowjax.plot", "examples")
     return np.array(colors.to_rgb(colour))
 
 

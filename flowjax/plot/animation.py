@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowjax import _check
+from flowjax._optional import optional
 
 # How many of the frames the common colours are taken from, and how many of these there are.
 _SEEN, _COLOURS = 6, 128
@@ -102,7 +103,7 @@ def _laid_out_as(first: Any, figure: Any) -> Any:
 
 def _picture(figure: Any, dpi: Any) -> Any:
     """The figure as an image of Pillow's, without transparency."""
-    image = _check.optional("PIL.Image", "flowjax.plot.animate", "examples")
+    image = optional("PIL.Image", "flowjax.plot.animate", "examples")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
     return image.open(file).convert("RGB")
@@ -110,7 +111,7 @@ def _picture(figure: Any, dpi: Any) -> Any:
 
 def _common_colours(frames: list) -> Any:
     """The colours of some frames, evenly spread, as an image of Pillow's."""
-    image = _check.optional("PIL.Image", "flowjax.plot.animate", "examples")
+    image = optional("PIL.Image", "flowjax.plot.animate", "examples")
     seen = frames[:: -(-len(frames) // _SEEN)] + frames[-1:]
     width, height = frames[0].size
     sheet = image.new("RGB", (width, height * len(seen)))

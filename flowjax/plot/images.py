@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from flowjax import _check
+from flowjax._optional import optional
 from flowjax.plot._inputs import expect, numbers, spread
 from flowjax.plot._style import axes, bare, finished, grey, palette, rgb
 
@@ -179,6 +180,6 @@ def _ends(images: np.ndarray, low: Any, high: Any) -> tuple[Any, Any]:
 
 
 def _draw_edge(ax: Any, corner: tuple[float, float], width: int, height: int) -> None:
-    patches = _check.optional("matplotlib.patches", "flowjax.plot", "examples")
+    patches = optional("matplotlib.patches", "flowjax.plot", "examples")
     style = {"fill": False, "edgecolor": palette().faint, "linewidth": 0.8}
     ax.add_patch(patches.Rectangle(corner, width, height, **style))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowjax import _check
+from flowjax._optional import optional
 from flowjax.plot._elements import RADII, SYMBOLS, atomic_numbers, colour_of
 from flowjax.plot._inputs import expect, finite, numbers
 from flowjax.plot._style import axes, bare, finished, legend, palette, rgb
@@ -142,7 +143,7 @@ def _edge(colour: np.ndarray) -> np.ndarray:
 
 def _balls(atoms: _Atoms, extent: float) -> list[tuple]:
     """Each atom as a disc with an edge, and the light on it: (depth, shape, colour, edge)."""
-    patches = _check.optional("matplotlib.patches", "flowjax.plot", "examples")
+    patches = optional("matplotlib.patches", "flowjax.plot", "examples")
     shapes = []
     for place, radius, colour in zip(*atoms, strict=True):
         near, (centre, zoom) = place[2], _seen(place, extent)
@@ -159,7 +160,7 @@ def _balls(atoms: _Atoms, extent: float) -> list[tuple]:
 
 def _sticks(atoms: _Atoms, pairs: np.ndarray, extent: float) -> list[tuple]:
     """Each bond as two halves, in the colours of its atoms: (depth, shape, colour, edge)."""
-    patches = _check.optional("matplotlib.patches", "flowjax.plot", "examples")
+    patches = optional("matplotlib.patches", "flowjax.plot", "examples")
     shapes = []
     for pair in pairs:
         middle = atoms.places[pair].mean(0)
@@ -180,7 +181,7 @@ def _sticks(atoms: _Atoms, pairs: np.ndarray, extent: float) -> list[tuple]:
 
 def _draw_by_depth(ax: Any, shapes: list[tuple]) -> None:
     """What is near is drawn after what is far, all as one collection."""
-    collections = _check.optional("matplotlib.collections", "flowjax.plot", "examples")
+    collections = optional("matplotlib.collections", "flowjax.plot", "examples")
     _, drawn, colours, edges = zip(*sorted(shapes, key=lambda shape: shape[0]), strict=True)
     ax.add_collection(
         collections.PatchCollection(drawn, facecolors=colours, edgecolors=edges, linewidths=0.7)
@@ -199,7 +200,7 @@ def _draw_scale(ax: Any, extent: float) -> None:
 
 def _name_elements(ax: Any, kinds: np.ndarray) -> None:
     """Each element that is there beside its colour."""
-    lines = _check.optional("matplotlib.lines", "flowjax.plot", "examples")
+    lines = optional("matplotlib.lines", "flowjax.plot", "examples")
     handles = [
         lines.Line2D(
             [], [], linestyle="", marker="o", markersize=8, markerfacecolor=colour_of(kind),

@@ -125,12 +125,12 @@ def folder(path: Any, *, stacked: bool = True) -> Folder:
     of npy and zarr files those rows alone, so that a folder may be larger than memory.
 
     Args:
-        path: the folder, or one npy, zarr or image file.
+        path: the path of the files' folder, or of one npy, zarr or image file.
         stacked: whether an npy or zarr file holds many samples along its leading axis; otherwise
             the whole array is one.
 
     Returns:
-        A `Folder`: ``len(data)``, ``data.shape``, ``data.read(places)``,
+        A `Folder`, with ``len(data)``, ``data.shape``, ``data.read(places)``,
         ``data.batch(key, k, size)``, ``data.batches(key, size)`` for `training.fit`, and
         ``data.skipped``, the files with other names and what is hidden, which are not read.
 
@@ -153,8 +153,8 @@ def folder(path: Any, *, stacked: bool = True) -> Folder:
         (100, (4, 4), (8, 4, 4))
 
     References:
-        The npy format: NumPy enhancement proposal 1, Kern, 2007. The zarr format: zarr-specs,
-        versions 2 and 3.
+        Kern, "A simple file format for NumPy arrays", 2007, NumPy enhancement proposal 1; for zarr
+        the zarr-specs, versions 2 and 3.
     """
     try:
         path = Path(path)

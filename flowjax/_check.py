@@ -4,7 +4,6 @@ Nothing here leaves an operation in a compiled program: every check reads shapes
 and structures, never values, but for the checks of a grid, which look at concrete times only.
 """
 
-import functools
 import inspect
 import numbers
 from collections.abc import Callable
@@ -108,25 +107,6 @@ def concrete(compute: Callable[[], Any]) -> Any:
     return None if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values)) else values
 
 
-def remembered(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which keeps its last 128 results for floats and words.
-
-    Arguments may be pytrees of them. Other leaves, such as arrays and functions, may hold what is
-    traced.
-    """
-    cached = functools.lru_cache(maxsize=128)(compute)
-
-    def call(*arguments: Any) -> Any:
-        plain = all(isinstance(leaf, (float, str)) for leaf in jax.tree.leaves(arguments))
-        try:
-            hash(arguments)
-        except TypeError:
-            plain = False
-        return (cached if plain else compute)(*arguments)
-
-    return call
-
-
 def as_times(ts: Any) -> Array:
     """`ts` as an array; one of NumPy's is concrete also under `jit`, and can be looked at."""
     if isinstance(ts, (list, tuple)) and not any(isinstance(t, Tracer) for t in ts):
@@ -218,6 +198,24 @@ def alike(
                 f"{each}, got shape {jnp.shape(got)} and dtype {jnp.result_type(got)}."
             )
     return jax.tree.map(lambda got, want: jnp.asarray(got, want.dtype), out, x)
+
+
+def samples(data: PyTree, name: str, least: int = 1) -> int:
+    """How many samples arrays hold along one leading axis, refused unless all hold as many."""
+    leaves = leaves_with_names(data, name)
+    if not leaves:
+        raise ValueError(f"{name} must hold at least one array, got a pytree without leaves.")
+    for leaf_name, leaf in leaves:
+        if leaf.ndim == 0:
+            raise ValueError(f"{leaf_name} must have a leading axis of samples, got a scalar.")
+    counts = {leaf_name: leaf.shape[0] for leaf_name, leaf in leaves}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{name} must have one number of samples in all leaves, got {counts}.")
+    held = leaves[0][1].shape[0]
+    if held < least:
+        wanted = "one sample" if least == 1 else f"{least} samples"
+        raise ValueError(f"{name} must hold at least {wanted}, got {held or 'none'}.")
+    return held
 
 
 def elements(x: PyTree[Array], name: str) -> int:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from flowjax._optional import optional
+
 
 def progress_bar(total: int, title: str, unit: str) -> Any:
     """A tqdm bar of `total` units; ImportError if tqdm is not installed."""
@@ -10,10 +12,4 @@ def progress_bar(total: int, title: str, unit: str) -> Any:
 
 def require_tqdm() -> Any:
     """The class of tqdm's bars; ImportError if it is not installed."""
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError(
-            "progress=True needs tqdm: pip install 'flowjax-solvers[examples]'."
-        ) from error
-    return tqdm
+    return optional("tqdm.auto", "progress=True", "examples").tqdm

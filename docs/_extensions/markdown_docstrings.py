@@ -9,8 +9,6 @@ import inspect
 import re
 from types import ModuleType
 
-from sphinx.pycode import ModuleAnalyzer
-
 import flowjax
 
 ALONE = ("interop", "plot")
@@ -98,17 +96,10 @@ def process(app, what, name, obj, options, lines):
     """Before napoleon, which makes fields of the sections."""
     is_stepper = isinstance(obj, flowjax.Stepper)
     module = "flowjax." + name.split(".")[1] if name.count(".") > 1 else "flowjax"
-    text = as_rst("\n".join(of_stepper(obj, name) if is_stepper else lines), module)
+    # A method that remembers is described by its step.
+    text = as_rst(inspect.getdoc(obj.step) if is_stepper else "\n".join(lines), module)
     text = RETURNS.sub(rf"\1\2\{NO_TYPE}\n\2", text)
     lines[:] = [*([NO_TYPE] if is_stepper else []), *text.splitlines()]
-
-
-def of_stepper(stepper, name):
-    """The docstring of a method that remembers: that of its step, or the one below its name."""
-    if text := inspect.getdoc(stepper.step):
-        return text.splitlines()
-    docs = ModuleAnalyzer.for_module(stepper.step.__module__).find_attr_docs()
-    return docs["", name.split(".")[-1]]
 
 
 def skip(app, what, name, obj, skipped, options):

@@ -1,6 +1,7 @@
 """Samples in files: a folder of images, or of arrays in npy or zarr files, read batch by batch."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ class Folder:
     """The samples of a folder, in the order of their files' names; `folder` makes it.
 
     Args:
-        path: the folder.
+        path: the folder, or the one file.
         files: the files that are read.
         skipped: the files that are not, for their names.
         counts: how many samples each file holds.
@@ -37,7 +38,12 @@ class Folder:
 
     def __len__(self) -> int:
         """How many samples there are."""
-        return sum(self.counts)
+        return int(self._ends[-1])
+
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        """How many samples there are up to each file and with it."""
+        return np.cumsum(self.counts)
 
     def read(self, places: Any) -> np.ndarray:
         """The samples of these numbers, float32 (len(places), *shape).
@@ -55,12 +61,11 @@ class Folder:
             )
         if places.size and not 0 <= places.min() <= places.max() < len(self):
             raise IndexError(f"places must be from 0 to {len(self) - 1}, got {places}.")
-        ends = np.cumsum(self.counts)
-        of_file = np.searchsorted(ends, places, side="right")
+        of_file = np.searchsorted(self._ends, places, side="right")
         samples = np.empty((len(places), *self.shape), np.float32)
         for number in np.unique(of_file):
             (here,) = np.nonzero(of_file == number)
-            rows = places[here] - (ends[number] - self.counts[number])
+            rows = places[here] - (self._ends[number] - self.counts[number])
             file = self.files[number]
             values = _files.read(file, rows, self.stacked)
             if values.shape != (len(rows), *self.shape):
@@ -120,21 +125,21 @@ def folder(path: Any, *, stacked: bool = True) -> Folder:
     of npy and zarr files those rows alone, so that a folder may be larger than memory.
 
     Args:
-        path: the folder.
+        path: the path of the files' folder, or of one npy, zarr or image file.
         stacked: whether an npy or zarr file holds many samples along its leading axis; otherwise
             the whole array is one.
 
     Returns:
-        A `Folder`: ``len(data)``, ``data.shape``, ``data.read(places)``,
+        A `Folder`, with ``len(data)``, ``data.shape``, ``data.read(places)``,
         ``data.batch(key, k, size)``, ``data.batches(key, size)`` for `training.fit`, and
-        ``data.skipped``, the files with other names, which are not read.
+        ``data.skipped``, the files with other names and what is hidden, which are not read.
 
     Raises:
         TypeError: path is no path, or a file holds numbers that are neither bytes nor floating, or
             colours other than grey, RGB or RGBA.
         ValueError: there is no file to read, a file cannot be read, or samples differ in shape or
             in kind (bytes and floating numbers); the file is named.
-        NotADirectoryError: there is no such folder.
+        NotADirectoryError: there is no such folder or file.
         ImportError: what reads a file is not installed: Pillow for images, zarr.
 
     Example:
@@ -148,16 +153,19 @@ def folder(path: Any, *, stacked: bool = True) -> Folder:
         (100, (4, 4), (8, 4, 4))
 
     References:
-        The npy format: NumPy enhancement proposal 1, Kern, 2007. The zarr format: zarr-specs,
-        versions 2 and 3.
+        Kern, "A simple file format for NumPy arrays", 2007, NumPy enhancement proposal 1; for zarr
+        the zarr-specs, versions 2 and 3.
     """
     try:
         path = Path(path)
     except TypeError as error:
         raise TypeError(f"path must be that of a folder, got {path!r}.") from error
-    if not path.is_dir():
-        raise NotADirectoryError(f"path must be that of a folder, got {str(path)!r}.")
-    files, skipped = _files.listed(path)
+    one = _files.is_one(path)
+    if not one and not path.is_dir():
+        raise NotADirectoryError(
+            f"path must be that of a folder, or of one npy, zarr or image file, got {str(path)!r}."
+        )
+    files, skipped = ([path], []) if one else _files.listed(path)
     if not files:
         raise ValueError(
             f"path must be a folder of images, npy or zarr files, got {str(path)!r} with "
@@ -166,16 +174,21 @@ def folder(path: Any, *, stacked: bool = True) -> Folder:
     counts, agreed = [], None
     for file in files:
         shape, dtype = _files.looked_at(file)
-        is_array = file.suffix.lower() in _files.ARRAYS
+        is_array = _files.suffix(file) in _files.ARRAYS
         if is_array and stacked and not shape:
             raise ValueError(f"{file} must have a leading axis of samples, got one number.")
         count, shape = (shape[0], shape[1:]) if is_array and stacked else (1, shape)
         if agreed is None:
             agreed = shape, dtype.kind, file
         if (shape, dtype.kind) != agreed[:2]:
+            advice = ""
+            if not is_array:
+                advice = "; make images alike first, by Pillow's image.resize"
+                if shape[:2] == agreed[0][:2]:
+                    advice = '; convert images first, by Pillow\'s image.convert("RGB")'
             raise ValueError(
                 f"{file} must hold samples like those of {agreed[2].name}, {agreed[0]} of kind "
-                f"{agreed[1]!r}, got {shape} of kind {dtype.kind!r}."
+                f"{agreed[1]!r}, got {shape} of kind {dtype.kind!r}{advice}."
             )
         if 0 in shape:
             raise ValueError(f"{file} must hold samples with numbers, got shape {shape}.")

@@ -1,10 +1,12 @@
 """Images that come with a package one has anyway."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from flowjax._optional import optional
 
 
 class LabelledImages(NamedTuple):
@@ -48,15 +50,7 @@ def digits() -> Digits:
         Alpaydin, Kaynak, "Optical recognition of handwritten digits", 1998, UCI Machine Learning
         Repository, doi 10.24432/C50P49.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError(
-            "flowjax.data.digits reads the digits that scikit-learn ships, and scikit-learn is not "
-            "installed: pip install 'flowjax-solvers[examples]'."
-        ) from error
-
-    raw: Any = load_digits()
+    raw = optional("sklearn.datasets", "flowjax.data.digits", "examples").load_digits()
     image = (raw.images / 8 - 1).astype(np.float32)
     label = raw.target.astype(np.int32)
     rank_in_class = np.zeros_like(label)

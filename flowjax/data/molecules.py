@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from flowjax import _check
+from flowjax._optional import optional
 
 _SMILES = {
     "butane": "CCCC",
@@ -102,14 +103,9 @@ def conformers(
 def _embedded(
     molecule: str, num: int, seed: int, optimize: bool, hydrogens: bool
 ) -> tuple[np.ndarray, list[int], np.ndarray]:
-    try:
-        from rdkit import Chem, rdBase  # pyright: ignore
-        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # pyright: ignore
-    except ImportError as error:
-        raise ImportError(
-            "flowjax.data.conformers makes them by RDKit, which is not installed: "
-            "pip install 'flowjax-solvers[molecules]'."
-        ) from error
+    optional("rdkit", "flowjax.data.conformers", "molecules")
+    from rdkit import Chem, rdBase  # pyright: ignore
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers  # pyright: ignore
 
     with rdBase.BlockLogs():  # what goes wrong is said below
         made: Any = Chem.MolFromSmiles(_SMILES.get(molecule, molecule))

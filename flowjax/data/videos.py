@@ -51,7 +51,7 @@ def moving_digits(
         speed: the greatest velocity, in pixels a frame.
 
     Returns:
-        ``LabelledVideos(video, label, displacement)``: videos float32 (those of the digits in
+        ``LabelledVideos(video, label, displacement)``, videos float32 (those of the digits in
         [-1, 1]) of shape (num, T, H, W), background -1; labels (num,) as in the images; the true
         displacement from each frame to the next, down and to the right, int32 of shape
         (num, T - 1, 2), which `metrics.displacements` finds in a video.

@@ -14,6 +14,7 @@ from jax.core import Tracer
 
 from flowjax import _check
 from flowjax._numerics import computing_dtype, widest
+from flowjax._remembered import remembered
 from flowjax._types import Domain, State
 from flowjax.schedules.point import PathPoint, path_at
 from flowjax.schedules.schedule import ScheduleLike, checked_schedule
@@ -232,7 +233,7 @@ def _plain(leaf: Any) -> Any:
 
 
 # A solve of few steps takes less time than to look at a schedule at one time.
-@_check.remembered
+@remembered
 def _what_is_missing(t: float, schedule: Any, source: str, target: str) -> str:
     # As arguments, so that other numbers compile nothing.
     schedule = jax.tree.map(

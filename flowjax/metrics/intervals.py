@@ -117,16 +117,9 @@ def _halves(key: Array, sets: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _arrays(one: Any, name: str) -> Any:
-    leaves = _check.leaves_with_names(one, name)
-    if not leaves:
-        raise ValueError(f"{name} must hold at least one array, got a pytree without leaves.")
-    for leaf_name, leaf in leaves:
+    for leaf_name, leaf in _check.leaves_with_names(one, name):
         if isinstance(leaf, Tracer) or not isinstance(leaf, (jax.Array, np.ndarray)):
             got = "a traced value" if isinstance(leaf, Tracer) else type(leaf).__name__
             raise TypeError(f"{leaf_name} must be an array of samples, got {got}.")
-        if leaf.ndim == 0:
-            raise ValueError(f"{leaf_name} must have a leading axis of samples, got a scalar.")
-    counts = {leaf_name: leaf.shape[0] for leaf_name, leaf in leaves}
-    if len(set(counts.values())) > 1 or min(counts.values()) < 4:
-        raise ValueError(f"{name} must have one number of samples, at least 4, got {counts}.")
+    _check.samples(one, name, least=4)
     return jax.tree.map(jnp.asarray, one)

@@ -1,5 +1,6 @@
 """Whether samples are what was asked for: their labels, and how they move."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -129,6 +130,7 @@ def _moves(videos: Array, threshold: Any) -> Array:
     light = jnp.maximum(videos.astype(dtype) - threshold, 0)
     height, width = (jnp.arange(size, dtype=dtype) for size in videos.shape[-2:])
     weight = jnp.sum(light, axis=(-2, -1))
-    down = jnp.sum(light, axis=-1) @ height / weight
-    right = jnp.sum(light, axis=-2) @ width / weight
+    total = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    down = total(jnp.sum(light, axis=-1), height) / weight
+    right = total(jnp.sum(light, axis=-2), width) / weight
     return jnp.diff(jnp.stack([down, right], axis=-1), axis=-2)

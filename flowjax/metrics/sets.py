@@ -27,18 +27,9 @@ def two_sets(x: Any, y: Any, least: int = 1) -> tuple[Array, Array]:
 def _arrays(x: Any, name: str, least: int) -> Any:
     """The set as floating arrays with one leading axis of at least so many samples."""
     x = _check.state(x, name)
-    leaves = _check.leaves_with_names(x, name)
-    for leaf_name, leaf in leaves:
-        if not leaf.shape:
-            raise ValueError(f"{leaf_name} must have a leading axis of samples, got a scalar.")
-    counts = {leaf_name: leaf.shape[0] for leaf_name, leaf in leaves}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"{name} must have one number of samples in all leaves, got {counts}.")
-    count = leaves[0][1].shape[0]
-    if count < least:
-        raise ValueError(f"{name} must hold at least {least} samples, got {count}.")
+    _check.samples(x, name, least)
     _check.elements(x, name)
-    for leaf_name, leaf in leaves:
+    for leaf_name, leaf in _check.leaves_with_names(x, name):
         refuse_not_finite(leaf, leaf_name)
     return x
 

@@ -189,7 +189,8 @@ def _in_order(x: Array, y: Array, order: int) -> Array:
     cuts = np.union1d(np.arange(n + 1, dtype=np.int64) * m, np.arange(m + 1, dtype=np.int64) * n)
     weights = jnp.asarray(np.diff(cuts) / (n * m), x.dtype)
     x, y = (jnp.sort(z, axis=0)[cuts[:-1] // other] for z, other in ((x, m), (y, n)))
-    return weights @ (jnp.abs(x - y) if order == 1 else (x - y) ** 2)
+    cost = jnp.abs(x - y) if order == 1 else (x - y) ** 2
+    return jnp.matmul(weights, cost, precision=jax.lax.Precision.HIGHEST)
 
 
 def _assignment(x: Array, y: Array, order: int) -> Array:

@@ -7,6 +7,8 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from flowjax import _check
+
 
 def numbers(value: Any, name: str) -> np.ndarray:
     """`value` as an array of real numbers."""
@@ -70,6 +72,15 @@ def ascending(low: Any, high: Any, names: str = "low and high") -> tuple[float, 
     return float(pair[0]), float(pair[1])
 
 
+def number_shown(shown: Any) -> int:
+    """How many of the paths are drawn, none or more."""
+    if not _check.is_int(shown):
+        raise TypeError(f"shown must be a static int, got {shown!r}.")
+    if shown < 0:
+        raise ValueError(f"shown must be 0 or more, got {shown}.")
+    return int(shown)
+
+
 def spread(size: int, num: int) -> np.ndarray:
     """At most so many places from the first to the last, evenly spread."""
     return np.unique(np.linspace(0, size - 1, min(num, size)).round().astype(int))
@@ -77,9 +88,18 @@ def spread(size: int, num: int) -> np.ndarray:
 
 def values_of(function: Any, name: str, *columns: Any) -> np.ndarray:
     """A density at many places: one number each, not negative."""
-    values = numbers(jax.vmap(function)(*columns), f"{name}(x)")
-    fits = values.shape == columns[0].shape and bool(np.all(values >= 0))
-    expect(fits, f"{name} must return a scalar, not negative", values[:1])
+    try:
+        values = numbers(jax.vmap(function)(*columns), f"{name}(x)")
+    except jax.errors.JAXTypeError as error:
+        raise TypeError(
+            f"{name} must be a function for JAX, of jax.numpy and jax.scipy and without values as "
+            f"Python floats, got {function!r}."
+        ) from error
+    expect(values.shape == columns[0].shape, f"{name} must return a scalar", values[0])
+    bad = ~(values >= 0)
+    if bad.any():
+        value, place = values[bad][0], columns[-1][bad][0]
+        raise ValueError(f"{name} must not be negative or NaN, got {value} at x = {place}.")
     return values
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowjax._optional import optional
+
 
 class Palette(NamedTuple):
     """The colours of a picture."""
@@ -82,15 +84,11 @@ def axes(ax: Any, size: tuple[float, float]) -> tuple[Any, Any]:
     return figure, ax
 
 
-def panels(given: Any, num: int, size: tuple[float, float], rows: int = 1) -> tuple[Any, list[Any]]:
+def panels(given: Any, num: int, size: tuple[float, float]) -> tuple[Any, list[Any]]:
     """The figure and so many axes, each of one picture: those given, or new ones."""
     if given is None:
         figure = new_figure(size)
-        columns = -(-num // rows)
-        every = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
-        for left_over in every[num:]:
-            left_over.remove()
-        every = every[:num]
+        every = figure.subplots(1, num, squeeze=False).ravel().tolist()
     else:
         every = np.atleast_1d(np.asarray(given, object)).ravel().tolist()
         for ax in every:
@@ -106,13 +104,8 @@ def panels(given: Any, num: int, size: tuple[float, float], rows: int = 1) -> tu
 
 def new_figure(size: tuple[float, float]) -> Any:
     """An empty figure, of so many inches."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "flowjax.plot needs matplotlib: pip install 'flowjax-solvers[examples]'."
-        ) from error
-    return Figure(figsize=size, dpi=120, layout="compressed", facecolor=palette().paper)
+    figure = optional("matplotlib.figure", "flowjax.plot", "examples")
+    return figure.Figure(figsize=size, dpi=120, layout="compressed", facecolor=palette().paper)
 
 
 def dress(ax: Any) -> None:
@@ -164,25 +157,23 @@ def legend(ax: Any, *arguments: Any, **options: Any) -> None:
 
 def scale() -> Any:
     """The part of viridis that stands out from the paper."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(colormaps["viridis"](np.linspace(*palette().scale, 256)))
+    matplotlib = optional("matplotlib", "flowjax.plot", "examples")
+    colors = optional("matplotlib.colors", "flowjax.plot", "examples")
+    part = np.linspace(*palette().scale, 256)
+    return colors.ListedColormap(matplotlib.colormaps["viridis"](part))
 
 
 def grey() -> Any:
     """From the paper to the ink, through the greys between them."""
-    from matplotlib.colors import LinearSegmentedColormap
-
+    colors = optional("matplotlib.colors", "flowjax.plot", "examples")
     ends = ["white", "black"] if palette() is LIGHT else [palette().paper, "white"]
-    return LinearSegmentedColormap.from_list("grey", ends)
+    return colors.LinearSegmentedColormap.from_list("grey", ends)
 
 
 def rgb(colour: str) -> np.ndarray:
     """Red, green and blue of a colour, each from 0 to 1."""
-    from matplotlib.colors import to_rgb
-
-    return np.array(to_rgb(colour))
+    colors = optional("matplotlib.colors", "flowjax.plot", "examples")
+    return np.array(colors.to_rgb(colour))
 
 
 def colour_bar(figure: Any, ax: Any, mappable: Any, label: str, **options: Any) -> None:

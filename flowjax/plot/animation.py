@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flowjax import _check
+from flowjax._optional import optional
 
 # How many of the frames the common colours are taken from, and how many of these there are.
 _SEEN, _COLOURS = 6, 128
@@ -102,20 +103,18 @@ def _laid_out_as(first: Any, figure: Any) -> Any:
 
 def _picture(figure: Any, dpi: Any) -> Any:
     """The figure as an image of Pillow's, without transparency."""
-    from PIL import Image
-
+    image = optional("PIL.Image", "flowjax.plot.animate", "examples")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": 0})
-    return Image.open(file).convert("RGB")
+    return image.open(file).convert("RGB")
 
 
 def _common_colours(frames: list) -> Any:
     """The colours of some frames, evenly spread, as an image of Pillow's."""
-    from PIL import Image
-
+    image = optional("PIL.Image", "flowjax.plot.animate", "examples")
     seen = frames[:: -(-len(frames) // _SEEN)] + frames[-1:]
     width, height = frames[0].size
-    sheet = Image.new("RGB", (width, height * len(seen)))
+    sheet = image.new("RGB", (width, height * len(seen)))
     for i, frame in enumerate(seen):
         sheet.paste(frame, (0, height * i))
     found = sheet.quantize(_COLOURS)

@@ -51,7 +51,7 @@ def vector_field(
         The matplotlib figure.
 
     Raises:
-        TypeError: field is no function, num no int, or ax not matplotlib's.
+        TypeError: field is no function, t no number, num no int, or ax not matplotlib's.
         ValueError: low or high is no pair, or the field's output or paths have another shape.
         ImportError: matplotlib is not installed.
 
@@ -70,6 +70,7 @@ def vector_field(
     ends = np.sort(corners(low, high), axis=0).T.tolist()
     sides = [jnp.linspace(first, last, num) for first, last in ends]
     points = jnp.stack(jnp.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    t = _check.scalar_time(t).astype(points.dtype)
     arrows = numbers(jax.vmap(lambda x: field(t, x, args))(points), "the field's output")
     points = np.asarray(points)
     expect(arrows.shape == points.shape, "field must return (2,) numbers for one state", arrows[0])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from flowjax import _check
+from flowjax._optional import optional
 from flowjax.plot._inputs import expect, numbers, spread
 from flowjax.plot._style import axes, bare, finished, grey, palette, rgb
 
@@ -13,8 +14,8 @@ def image_grid(
     images: Any,
     columns: int = 10,
     *,
-    low: Any = -1.0,
-    high: Any = 1.0,
+    low: Any = None,
+    high: Any = None,
     column_names: Any = None,
     ax: Any = None,
     title: str | None = None,
@@ -25,8 +26,8 @@ def image_grid(
         images: (N, height, width) or (N, height, width, 1), drawn in ink on paper, or
             (N, height, width, 3) in colour.
         columns: how many images in a row.
-        low: the value of the background, or of black in colour.
-        high: the value of the ink, or of white in colour.
+        low: the value of the background, or of black in colour. Default: -1, or 0 of integers.
+        high: the value of the ink, or of white in colour. Default: 1, or 255 of integers.
         column_names: a name above each column.
         ax: matplotlib axes to draw into. Default: a new figure.
         title: the title of the axes.
@@ -49,13 +50,14 @@ def image_grid(
     """
     images = numbers(images, "images")
     colour = images.ndim == 4 and images.shape[-1] == 3
+    _refuse_one_in_colour(images)
     images = images[..., 0] if images.ndim == 4 and images.shape[-1] == 1 else images
     fits = (images.ndim == 3 or colour) and images.size > 0
     wanted = "images must have shape (N, height, width), or that and 1 or 3 channels"
     wanted += " (video_strip draws videos)" if images.ndim > 3 else ""
     expect(fits, wanted, images)
     columns = min(_check.positive_int(columns, "columns"), len(images))
-    low, high = _check.number(low, "low"), _check.number(high, "high")
+    low, high = _ends(images, low, high)
     differ = lambda low, high: low != high and np.isfinite(low + high)  # noqa: E731
     _check.require(differ, low, high, message="low and high must differ, and be finite")
     if column_names is not None and len(column_names) != columns:
@@ -91,8 +93,8 @@ def video_strip(
     ts: Any = None,
     *,
     frames: int = 8,
-    low: Any = -1.0,
-    high: Any = 1.0,
+    low: Any = None,
+    high: Any = None,
     ax: Any = None,
     title: str | None = None,
 ) -> Any:
@@ -103,8 +105,8 @@ def video_strip(
             (N, T, height, width, 3) in colour. One video is ``video[None]``.
         ts: (T,) times, written above the frames. Default: the frames' numbers.
         frames: how many frames of each are drawn, evenly spread over the T.
-        low: the value of the background, or of black in colour.
-        high: the value of the ink, or of white in colour.
+        low: the value of the background, or of black in colour. Default: -1, or 0 of integers.
+        high: the value of the ink, or of white in colour. Default: 1, or 255 of integers.
         ax: matplotlib axes to draw into. Default: a new figure.
         title: the title of the axes.
 
@@ -137,8 +139,9 @@ def video_strip(
         ts = numbers(ts, "ts")
         expect(ts.shape == (length,), "ts must have shape (T,), one time for each frame", ts)
         names = [f"t = {t:.2g}" for t in ts[chosen]]
-    flat = videos[:, chosen].reshape(-1, *videos.shape[2:])
-    height, width = flat.shape[1:3]
+    height, width = videos.shape[2:4]
+    channels = videos.shape[4] if videos.ndim == 5 else 1
+    flat = videos[:, chosen].reshape(-1, height, width, channels)
     _, ax = axes(ax, (1.1 * len(chosen), 1.1 * len(videos) * height / width + 0.6))
     figure = image_grid(
         flat, len(chosen), low=low, high=high, column_names=names, ax=ax, title=title
@@ -152,8 +155,31 @@ def video_strip(
     return figure
 
 
-def _draw_edge(ax: Any, corner: tuple[float, float], width: int, height: int) -> None:
-    from matplotlib.patches import Rectangle
+def _refuse_one_in_colour(images: np.ndarray) -> None:
+    """Refuses an image (height, width, 3 or 4); square images of that width are taken for grey."""
+    if images.ndim == 3 and images.shape[2] in (3, 4) and images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"images must have shape (N, height, width), got shape {images.shape}: one colour "
+            f"image is image[None, ..., :3], and grey images as narrow as this are "
+            f"images[..., None]."
+        )
 
-    edge = palette().faint
-    ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=edge, linewidth=0.8))
+
+def _ends(images: np.ndarray, low: Any, high: Any) -> tuple[Any, Any]:
+    """The values of background and ink: those given, or those that the dtype stands for."""
+    if images.dtype.kind in "iu" and (low is None or high is None):
+        least, most = int(images.min()), int(images.max())
+        if least < 0 or most > 255:
+            raise ValueError(
+                f"low and high must be given for integers that are not from 0 to 255, got "
+                f"{least} to {most}."
+            )
+    usual = (0.0, 255.0) if images.dtype.kind in "iu" else (-1.0, 1.0)
+    low, high = (end if one is None else one for one, end in zip((low, high), usual, strict=True))
+    return _check.number(low, "low"), _check.number(high, "high")
+
+
+def _draw_edge(ax: Any, corner: tuple[float, float], width: int, height: int) -> None:
+    patches = optional("matplotlib.patches", "flowjax.plot", "examples")
+    style = {"fill": False, "edgecolor": palette().faint, "linewidth": 0.8}
+    ax.add_patch(patches.Rectangle(corner, width, height, **style))

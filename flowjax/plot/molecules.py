@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowjax import _check
+from flowjax._optional import optional
 from flowjax.plot._elements import RADII, SYMBOLS, atomic_numbers, colour_of
 from flowjax.plot._inputs import expect, finite, numbers
 from flowjax.plot._style import axes, bare, finished, legend, palette, rgb
@@ -142,25 +143,24 @@ def _edge(colour: np.ndarray) -> np.ndarray:
 
 def _balls(atoms: _Atoms, extent: float) -> list[tuple]:
     """Each atom as a disc with an edge, and the light on it: (depth, shape, colour, edge)."""
-    from matplotlib.patches import Circle
-
+    patches = optional("matplotlib.patches", "flowjax.plot", "examples")
     shapes = []
     for place, radius, colour in zip(*atoms, strict=True):
         near, (centre, zoom) = place[2], _seen(place, extent)
         edge = _pale(_edge(colour), near, extent)
-        disc = Circle(tuple(centre), radius * zoom)
+        disc = patches.Circle(tuple(centre), radius * zoom)
         shapes.append((near, disc, _pale(colour, near, extent), edge))
         for shift, part, light in ((0.2, 0.6, 0.12), (0.3, 0.33, 0.3), (0.36, 0.14, 0.5)):
             bright = _pale(colour + light * (1 - colour), near, extent)
             corner = centre + radius * zoom * shift * np.array([-0.7, 0.7])
-            shapes.append((near, Circle(tuple(corner), radius * zoom * part), bright, bright))
+            spot = patches.Circle(tuple(corner), radius * zoom * part)
+            shapes.append((near, spot, bright, bright))
     return shapes
 
 
 def _sticks(atoms: _Atoms, pairs: np.ndarray, extent: float) -> list[tuple]:
     """Each bond as two halves, in the colours of its atoms: (depth, shape, colour, edge)."""
-    from matplotlib.patches import Polygon
-
+    patches = optional("matplotlib.patches", "flowjax.plot", "examples")
     shapes = []
     for pair in pairs:
         middle = atoms.places[pair].mean(0)
@@ -172,7 +172,7 @@ def _sticks(atoms: _Atoms, pairs: np.ndarray, extent: float) -> list[tuple]:
             )
             across = np.array([along[1], -along[0]]) / max(float(np.hypot(*along[:2])), 1e-9)
             wide, end_wide = (_BOND / 2 * across * size for size in (zoom, end_zoom))
-            shape = Polygon([start + wide, end + end_wide, end - end_wide, start - wide])
+            shape = patches.Polygon([start + wide, end + end_wide, end - end_wide, start - wide])
             edge = _pale(_edge(colour), near, extent)
             # The half of the nearer atom is behind that atom, the other in front of its own.
             shapes.append(((near + middle[2]) / 2, shape, _pale(colour, near, extent), edge))
@@ -181,11 +181,10 @@ def _sticks(atoms: _Atoms, pairs: np.ndarray, extent: float) -> list[tuple]:
 
 def _draw_by_depth(ax: Any, shapes: list[tuple]) -> None:
     """What is near is drawn after what is far, all as one collection."""
-    from matplotlib.collections import PatchCollection
-
-    _, patches, colours, edges = zip(*sorted(shapes, key=lambda shape: shape[0]), strict=True)
+    collections = optional("matplotlib.collections", "flowjax.plot", "examples")
+    _, drawn, colours, edges = zip(*sorted(shapes, key=lambda shape: shape[0]), strict=True)
     ax.add_collection(
-        PatchCollection(patches, facecolors=colours, edgecolors=edges, linewidths=0.7)
+        collections.PatchCollection(drawn, facecolors=colours, edgecolors=edges, linewidths=0.7)
     )
 
 
@@ -201,11 +200,12 @@ def _draw_scale(ax: Any, extent: float) -> None:
 
 def _name_elements(ax: Any, kinds: np.ndarray) -> None:
     """Each element that is there beside its colour."""
-    from matplotlib.lines import Line2D
-
+    lines = optional("matplotlib.lines", "flowjax.plot", "examples")
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=8, markerfacecolor=colour_of(kind),
-               markeredgecolor=palette().faint, label=SYMBOLS[kind - 1])
+        lines.Line2D(
+            [], [], linestyle="", marker="o", markersize=8, markerfacecolor=colour_of(kind),
+            markeredgecolor=palette().faint, label=SYMBOLS[kind - 1],
+        )
         for kind in np.unique(kinds).tolist()
     ]  # fmt: skip
     legend(ax, handles=handles, loc="lower right", ncols=len(handles), handletextpad=0.1,

@@ -12,6 +12,7 @@ from flowjax.plot._inputs import (
     corners_around,
     expect,
     finite,
+    number_shown,
     numbers,
     spread,
     times_and_paths,
@@ -76,7 +77,7 @@ def density_map(
     if ts.size < 2 or not np.all(np.diff(ts) > 0):
         raise ValueError("ts must be two times or more, each after the one before.")
     bins = _check.positive_int(bins, "bins")
-    shown = shown if shown == 0 else _check.positive_int(shown, "shown")
+    shown = number_shown(shown)
     low = xs.min() if low is None else low
     edges = np.linspace(*ascending(low, xs.max() if high is None else high), bins + 1)
     counts = np.stack([np.histogram(column, edges)[0] for column in xs.T], axis=1)
@@ -146,7 +147,7 @@ def density_ridges(
     lines = []
     if density is not None:
         p = _check.function(density, "density", "(t, x) -> p(x)", takes=2)
-        times = jnp.asarray(ts)[chosen]
+        times = jnp.asarray(ts[chosen], grid.dtype)
         lines = [values_of(lambda x, t=t: p(t, x), "density", grid) for t in times]
     # Neighbours overlap by a half.
     step = np.ptp(ts[chosen]) / max(1, len(chosen) - 1) or 1.0

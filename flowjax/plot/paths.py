@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from flowjax import _check
-from flowjax.plot._inputs import expect, numbers, times_and_paths
+from flowjax.plot._inputs import expect, number_shown, numbers, times_and_paths
 from flowjax.plot._style import axes, finished, legend, palette
 
 
@@ -46,7 +46,7 @@ def trajectories(
     figure, ax = axes(ax, (6.0, 4.0))
     # Few paths stand out each by its colour, many show where they are dense.
     many = len(xs) > 12
-    style = {"color": palette().colours[0], "alpha": max(0.08, 15 / len(xs))} if many else {}
+    style = {"color": palette().colours[0], "alpha": np.clip(15 / len(xs), 0.08, 1)} if many else {}
     lines = ax.plot(ts, xs.T, linewidth=1.0 if many else 1.4, **style)
     if exact is not None:
         dashes = ax.plot(ts, exact.T, "--", color=palette().ink, linewidth=0.9)
@@ -78,7 +78,7 @@ def stochastic_paths(
         level: the share of the paths inside the band at each time, between 0 and 1.
         exact_mean: the mean in closed form, (n + 1,), drawn dashed.
         exact_band: the lower and the upper quantile in closed form, (2, n + 1), drawn dotted.
-        shown: how many of the paths are drawn, the first ones.
+        shown: how many of the paths are drawn, the first ones; 0 for none.
         ax: matplotlib axes to draw into. Default: a new figure.
         title: the title of the axes.
 
@@ -103,7 +103,7 @@ def stochastic_paths(
         ['mean of 200 paths', 'quantiles 5 % to 95 %', 'exact mean']
     """
     ts, xs = times_and_paths(ts, xs, "point_clouds", many=True)
-    shown = _check.positive_int(shown, "shown")
+    shown = number_shown(shown)
     level = _check.static_number(level, "level")
     _check.require(lambda level: 0 < level < 1, level, message="level must be between 0 and 1")
     if exact_mean is not None:

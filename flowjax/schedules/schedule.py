@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 from flowjax import _check
 from flowjax._check import time
 from flowjax._numerics import log, quotient, root
+from flowjax._remembered import remembered
 from flowjax.schedules.prior import Prior, prior_of
 
 # How many roundings a level may be from zero at its end and count as zero there.
@@ -285,7 +286,7 @@ def checked_schedule(schedule: Any, name: str = "schedule") -> Any:
     )
 
 
-@_check.remembered
+@remembered
 def _ratios(schedule: Schedule) -> tuple[float, ...] | None:
     """The log signal-to-noise ratio at t = 0, 1/2 and 1; None if the schedule is traced."""
     # Not computed, in a trace, only to be thrown away.

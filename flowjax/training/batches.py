@@ -120,22 +120,12 @@ def _bits(key: Array, first: Array, count: int, samples: int) -> Array:
 
 def _samples(data: Any) -> tuple[Any, int]:
     """The data as arrays, and how many samples they hold."""
-    leaves = _check.leaves_with_names(data, "data")
-    if not leaves:
-        raise ValueError("data must hold at least one array, got a pytree without leaves.")
-    for name, leaf in leaves:
+    for name, leaf in _check.leaves_with_names(data, "data"):
         numeric = isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSUMm"
         if not numeric and not isinstance(leaf, jax.Array):
             got = getattr(leaf, "dtype", type(leaf).__name__)
             raise TypeError(f"{name} must be an array of numbers, got {got}.")
-        if leaf.ndim == 0:
-            raise ValueError(f"{name} must have a leading axis of samples, got a scalar.")
-    counts = {name: leaf.shape[0] for name, leaf in leaves}
-    if len(set(counts.values())) > 1:
-        raise ValueError(f"data must have one number of samples in all leaves, got {counts}.")
-    count = leaves[0][1].shape[0]
-    if count == 0:
-        raise ValueError("data must hold at least one sample, got none.")
+    count = _check.samples(data, "data")
     data = jax.tree.map(jnp.asarray, data)
     refuse_traced(data)
     for name, leaf in _check.leaves_with_names(data, "data"):

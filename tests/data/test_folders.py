@@ -112,6 +112,9 @@ def test_zarr_arrays_are_read_by_rows(tmp_path):
     data = folder(tmp_path)
     assert (len(data), data.shape, data.skipped) == (9, (2, 2), ())
     np.testing.assert_array_equal(data.read([8, 0, 3, 3]), values[[8, 0, 3, 3]])
+    alone = folder(tmp_path / "a.zarr")
+    assert (len(alone), alone.shape, alone.skipped) == (9, (2, 2), ())
+    np.testing.assert_array_equal(alone.read([8, 0]), values[[8, 0]])
 
 
 def test_a_file_may_be_one_sample(tmp_path):
@@ -120,6 +123,31 @@ def test_a_file_may_be_one_sample(tmp_path):
     data = folder(tmp_path, stacked=False)
     assert (len(data), data.shape) == (3, (2, 2))
     np.testing.assert_array_equal(data.read([2, 0])[:, 0, 0], [2, 0])
+
+
+def test_what_is_hidden_is_not_read(arrays):
+    for name in (".ipynb_checkpoints", ".thumbnails", "more/.cache"):
+        (arrays / name).mkdir()
+        np.save(arrays / name / "a.npy", np.zeros((3, 2, 3)))
+    np.save(arrays / ".c.npy", np.zeros((3, 2, 3)))
+    data = folder(arrays)
+    assert [file.name for file in data.files] == ["a.npy", "b.npy"]
+    hidden = [".c.npy", ".cache", ".ipynb_checkpoints", ".thumbnails", "notes.txt"]
+    assert sorted(file.name for file in data.skipped) == hidden
+
+
+def test_one_file_may_be_given(arrays):
+    data = folder(str(arrays / "more" / "b.npy"))
+    assert (len(data), data.shape, data.skipped) == (5, (2, 3), ())
+    assert data.read([4])[0, 0, 0] == 11
+    with pytest.raises(NotADirectoryError, match=r"or of one npy, zarr or image file, .*notes.txt"):
+        folder(arrays / "notes.txt")
+
+
+def test_a_batch_does_not_look_at_each_file(arrays):
+    data = folder(arrays)
+    assert data._ends is data._ends
+    assert len(data) == 12
 
 
 def test_of_an_npy_file_only_the_rows_asked_for_are_read(tmp_path, monkeypatch):
@@ -164,7 +192,30 @@ def test_broken_and_unusual_files_are_named(tmp_path):
             folder(tmp_path)
         (tmp_path / name).unlink()
     Image.fromarray(np.zeros((2, 2), np.uint8)).convert("P").save(tmp_path / "c.png")
-    with pytest.raises(TypeError, match=r"c.png must be one image in grey, RGB or RGBA.*'P'"):
+    with pytest.raises(TypeError, match=r"c.png must be .* grey, RGB or RGBA.*'P'.*convert"):
+        folder(tmp_path)
+    (tmp_path / "c.png").unlink()
+    grey = Image.fromarray(np.zeros((2, 2), np.uint8))
+    grey.save(tmp_path / "d.tif", save_all=True, append_images=[grey])
+    with pytest.raises(TypeError, match=r"d.tif must be one image.* got 2 .*save each as a file"):
+        folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "words"),
+    [("RGB", (2, 3), r'by Pillow.s image.convert\("RGB"\)'), ("L", (2, 4), "image.resize")],
+)
+def test_images_that_differ_are_refused_with_what_to_do(tmp_path, mode, size, words):
+    Image.new("L", (2, 3)).save(tmp_path / "a.png")
+    Image.new(mode, size).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=rf"b.png must hold samples like those of a.png.*{words}"):
+        folder(tmp_path)
+
+
+def test_an_image_that_pillow_refuses_for_its_size_is_named(tmp_path, monkeypatch):
+    Image.new("L", (30, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"a.png cannot be read as an image: .*exceeds limit"):
         folder(tmp_path)
 
 

@@ -97,7 +97,7 @@ GOOD = np.zeros((8, 2), np.float32)
             (jnp.mean, jax.random.key(0), GOOD[:3]),
             {},
             ValueError,
-            r"sets\[0\] must have one number",
+            r"sets\[0\] must hold at least 4 samples, got 3",
         ),
         (
             (jnp.mean, jax.random.key(0), [1.0, 2.0]),

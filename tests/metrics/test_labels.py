@@ -1,10 +1,15 @@
 """Accuracies are counted by hand, and things that move are seen to move as far as they did."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flowjax.metrics import displacements, label_accuracy
+from flowjax.metrics import displacements, label_accuracy, marginal_wasserstein
+
+X = np.arange(6.0, dtype=np.float32).reshape(3, 2)
 
 
 def test_the_accuracy_is_the_share_of_equal_labels():
@@ -85,3 +90,12 @@ def test_a_frame_without_light_has_no_place():
 def test_bad_videos_are_refused(videos, error, words):
     with pytest.raises(error, match=words):
         displacements(videos)
+
+
+def test_places_and_costs_are_summed_in_full_precision():
+    # On accelerators a product of float32 arrays is else one of 8 or 11 bits.
+    for metric, shape in ((displacements, (2, 8, 8)), (partial(marginal_wasserstein, X), (4, 2))):
+        program = str(jax.make_jaxpr(metric)(jnp.zeros(shape)))
+        products = program.count("dot_general[")
+        assert products > 0
+        assert program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == products

@@ -173,7 +173,7 @@ GOOD = np.zeros((4, 2), np.float32)
         (np.zeros((4, 2), np.uint8), GOOD, TypeError, "x must be a real floating array"),
         (GOOD, np.zeros((4, 3), np.float32), ValueError, r"y must hold samples of x's shape \(2,"),
         (GOOD, {"a": GOOD}, ValueError, "y must have x's structure"),
-        (GOOD[:0], GOOD, ValueError, "x must hold at least 1 samples, got 0"),
+        (GOOD[:0], GOOD, ValueError, "x must hold at least one sample, got none"),
         (GOOD, np.float32(1), ValueError, "y must have a leading axis"),
         ({"a": GOOD, "b": GOOD[:3]}, GOOD, ValueError, "x must have one number of samples"),
         (GOOD, np.full((4, 2), np.nan, np.float32), ValueError, "y must be finite, got 8 numbers"),

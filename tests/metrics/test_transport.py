@@ -153,7 +153,7 @@ def test_bad_sets_keys_and_numbers_of_lines_are_refused(unchecked):
     for metric in (wasserstein, marginal_wasserstein):
         with pytest.raises(ValueError, match="x must be finite"):
             metric(GOOD * np.nan, GOOD)
-    with pytest.raises(ValueError, match="y must hold at least 1 samples"):
+    with pytest.raises(ValueError, match="y must hold at least one sample"):
         sliced_wasserstein(jax.random.key(0), GOOD, GOOD[:0])
     with pytest.raises(TypeError, match="key must be one JAX key"):
         sliced_wasserstein(0, GOOD, GOOD)

@@ -29,6 +29,20 @@ def test_arrows_point_along_the_field_and_their_colour_is_its_speed():
     np.testing.assert_array_equal(ax.lines[1].get_xydata(), path[:1])
 
 
+def test_the_time_is_an_array_as_in_a_solve():
+    def field(t, x, args):
+        assert (t.shape, t.dtype) == ((), x.dtype)
+        return x + t[None]
+
+    for t in (1, 1.0, np.float64(1), jnp.float32(1)):
+        (quiver,) = (
+            item
+            for item in plot.vector_field(field, t, num=2).axes[0].collections
+            if hasattr(item, "U")
+        )
+        np.testing.assert_allclose(quiver.get_array().max(), 3 * np.sqrt(2), rtol=1e-6)
+
+
 def test_the_streamlines_of_a_rotation_are_circles_coloured_by_their_radius():
     figure = plot.vector_field(
         rotation, args=2.0, lines=True, num=25, low=(2.0, -2.0), high=(-2.0, 2.0)

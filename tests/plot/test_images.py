@@ -59,6 +59,31 @@ def test_a_video_is_a_row_of_frames_from_the_first_to_the_last(channels):
     assert corners == [(0.5 + 7 * j, 0.5 + 5 * i, 6, 4) for i in range(2) for j in range(3)]
 
 
+def sheet_of(figure):
+    return np.asarray(figure.axes[0].images[0].get_array())
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_integers_are_drawn_from_0_to_255(channels):
+    images = RANDOM.integers(0, 256, size=(1, 8, 8, *channels), dtype=np.uint8)
+    want = images[0] / 255
+    np.testing.assert_allclose(sheet_of(plot.image_grid(images))[1:9, 1:9], want)
+    np.testing.assert_allclose(sheet_of(plot.video_strip(images[:, None]))[1:9, 1:9], want)
+    halves = sheet_of(plot.image_grid(images // 16, high=30))
+    np.testing.assert_allclose(halves[1:9, 1:9], (images[0] // 16) / 30)
+    (corners,) = sheet_of(plot.image_grid(np.array([[[-1, 1]] * 2]), low=-1, high=1))[1:2, 1:3]
+    assert corners.tolist() == [0, 1]
+
+
+def test_narrow_grey_images_and_videos_are_drawn():
+    images = RANDOM.uniform(-1, 1, size=(2, 8, 4))
+    want = (images[0] + 1) / 2
+    for figure in (plot.image_grid(images[..., None]), plot.video_strip(images[None])):
+        np.testing.assert_allclose(sheet_of(figure)[1:9, 1:5], want)
+    # Square ones are not taken for one in colour.
+    np.testing.assert_allclose(sheet_of(plot.image_grid(images[:, :4]))[1:5, 1:5], want[:4])
+
+
 def test_frames_are_counted_where_no_times_are_given():
     (ax,) = plot.video_strip(np.zeros((1, 2, 4, 4)), frames=9).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["frame 0", "frame 1"]
@@ -72,6 +97,13 @@ def test_frames_are_counted_where_no_times_are_given():
         (lambda: plot.image_grid(np.zeros((2, 8, 8, 2))), r"images must .*\(video_strip draws vid"),
         (lambda: plot.image_grid(np.zeros((2, 5, 8, 8, 3))), r"\(video_strip draws videos\), got"),
         (lambda: plot.image_grid((np.zeros((2, 8)), [1])), "images must hold real numbers, got"),
+        (
+            lambda: plot.image_grid(np.zeros((32, 24, 3))),
+            r"image is image\[None, ..., :3\]",
+        ),
+        (lambda: plot.image_grid(np.zeros((32, 24, 4))), r"as this are images\[..., None\]"),
+        (lambda: plot.image_grid(np.full((1, 8, 8), -1)), "low and high must be given for .*-1 to"),
+        (lambda: plot.image_grid(np.full((1, 8, 8), 256)), "not from 0 to 255, got 256 to 256"),
         (lambda: plot.image_grid(THREE, 0), "columns must be a static positive int, got 0"),
         (lambda: plot.image_grid(THREE, 1.5), "columns must be a static positive int, got 1.5"),
         (lambda: plot.image_grid(THREE, low=1, high=1), "low and high must differ.* got 1"),

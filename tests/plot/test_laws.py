@@ -1,8 +1,11 @@
 """Histograms are densities, beside the exact one."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from flowjax import plot
 from flowjax.targets.gaussian import Gaussian
@@ -46,7 +49,18 @@ def test_equal_samples_have_a_histogram():
         (lambda: plot.histogram([0.0, np.nan]), "samples must be finite and of shape"),
         (lambda: plot.histogram(TIMES, 1.0), "density must be a function x -> p.x., got 1.0"),
         (lambda: plot.histogram(TIMES, Gaussian), "density must be a function .*got <class"),
-        (lambda: plot.histogram(TIMES, lambda x: jnp.ones(3)), "density must return a scalar"),
+        (lambda: plot.histogram(TIMES, lambda x: jnp.ones(3)), "return a scalar, got shape .3,"),
+        (lambda: plot.histogram(TIMES, lambda x: x - 0.5), r"or NaN, got -0.5 at x = 0.0"),
+        (lambda: plot.histogram(TIMES, lambda x: x / 0), r"or NaN, got nan at x = 0.0"),
+        (
+            lambda: plot.histogram(TIMES, norm.pdf),
+            "density must be a function for JAX, .*jax.scipy",
+        ),
+        (
+            lambda: plot.histogram(TIMES, lambda x: math.exp(x)),
+            "density must be a function for JAX",
+        ),
+        (lambda: plot.histogram(TIMES, lambda x: x if x > 0 else -x), "for JAX"),
         (lambda: plot.histogram(TIMES, low=2.0, high=1.0), "low and high must be .*greater, got"),
         (lambda: plot.histogram(TIMES, top=0.0), "0 and top must be finite, the second the great"),
         (lambda: plot.histogram(TIMES, bins=0), "bins must be a static positive int"),

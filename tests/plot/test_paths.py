@@ -40,10 +40,21 @@ def test_few_paths_have_their_colours_and_many_have_one():
     assert {line.get_color() for line in many} == {_style.LIGHT.colours[0]}
 
 
+@pytest.mark.parametrize("num", [13, 14, 16])
+def test_so_many_paths_are_hardly_transparent(num):
+    (ax,) = plot.trajectories(TIMES, PATHS[:num]).axes
+    assert {line.get_alpha() for line in ax.lines} == {min(1, 15 / num)}
+
+
 def test_a_second_call_goes_on_with_the_colours():
     (ax,) = plot.trajectories(TIMES, PATHS[0]).axes
     plot.trajectories(TIMES, PATHS[1], ax=ax)
     assert [line.get_color() for line in ax.lines] == list(_style.LIGHT.colours[:2])
+
+
+def test_the_band_may_stand_alone():
+    (ax,) = plot.stochastic_paths(TIMES, PATHS, shown=0).axes
+    assert len(ax.lines) == 1
 
 
 @pytest.mark.parametrize("level", [0.5, 0.9])
@@ -99,7 +110,7 @@ def refused(**options):
         (lambda: plot.stochastic_paths(TIMES, np.zeros((3, 5, 2))), "plane: point_clouds"),
         (refused(level=1.0), "level must be between 0 and 1, got 1.0"),
         (refused(level="most"), "level must be a static number"),
-        (refused(shown=0), "shown must be a static positive int, got 0"),
+        (refused(shown=0.0), "shown must be a static int, got 0.0"),
         (refused(exact_mean=np.zeros(4)), r"exact_mean must have shape \(n \+ 1,\), got"),
         (refused(exact_band=np.zeros(5)), r"exact_band must have shape \(2, n \+ 1\), got"),
     ],

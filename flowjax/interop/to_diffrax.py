@@ -8,12 +8,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from flowjax import _check
+from flowjax._numerics import computing_dtype
 from flowjax._types import State
 from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.door import as_increments, as_precise, first_of_path
 from flowjax.solver.field import as_field
+from flowjax.solver.outputs import checked
 from flowjax.solver.sde import SDE, diffusion_of, noise_like
 
 
@@ -39,10 +44,14 @@ def to_diffrax(
     own solves the equation of that smoother path; for the limit of small steps `refine` the
     increments first.
 
+    The fields see what they see in `solve`: the state in the dtypes of x0, and the time in its
+    precision. Diffrax itself carries a state of at least the precision of the times, so that a
+    narrower one comes back wider than `solve` returns it, and nearer by its rounding.
+
     Args:
         field_or_sde: as in `solve`.
         x0: as in `solve`.
-        ts: as in `solve`.
+        ts: as in `solve`, strictly increasing or, with increments or for a field, decreasing.
         args: as in `solve`.
         key: as in `solve`, for an SDE.
         increments: as in `solve`, in the place of a key.
@@ -55,9 +64,11 @@ def to_diffrax(
 
     Raises:
         TypeError: field_or_sde is neither, or a leaf of x0 is not floating.
-        ValueError: an SDE has neither key nor increments or both, a field has one of them, or
-            increments are unlike the noise; in `diffeqsolve`, a solver asks for Levy areas, and
-            increments were given.
+        ValueError: an SDE has neither key nor increments or both, a field has one of them,
+            increments are unlike the noise, first_step is no step of a path or there is no key, or
+            ts repeats a time or turns, unless a field is given a stepsize_controller; in
+            `diffeqsolve`, a solver asks for Levy areas, and increments were given or the solver in
+            the options needs none.
 
     Example:
         >>> import diffrax
@@ -84,16 +95,23 @@ def to_diffrax(
     References:
         Kidger, "On neural differential equations", 2021, arXiv 2202.02435, section 5 (diffrax).
     """
-    x0, ts = _check.state(x0), _check.time_grid(ts)
+    x0 = _check.state(x0)
+    ts = as_precise(_check.time_grid(ts), x0)
+    first = first_of_path(first_step, key)
+    if isinstance(field_or_sde, SDE) or "stepsize_controller" not in options:
+        _refuse_grid(ts)
+    like = _check.shapes_of(x0, "x0")
     if not isinstance(field_or_sde, SDE):
         as_field(field_or_sde, "field_or_sde")
         for name, given in (("key", key), ("increments", increments)):
             if given is not None:
                 raise ValueError(f"{name} must be left out: a field has no noise.")
-        terms = diffrax.ODETerm(field_or_sde)
+        terms: Any = diffrax.ODETerm(checked(field_or_sde, like))
     else:
-        path = brownian_path_of(field_or_sde, x0, ts, key, increments, first_step)
-        terms = terms_of(field_or_sde, path)
+        # Without a solver it is not known whether it needs areas.
+        area = "solver" not in options or needs_area(options["solver"])
+        path = _brownian_path(field_or_sde, x0, ts, key, increments, first, area)
+        terms = terms_of(checked(field_or_sde, like), path)
     return {
         "terms": terms,
         "t0": ts[0],
@@ -107,15 +125,30 @@ def to_diffrax(
     }
 
 
-def brownian_path_of(
-    sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first_step: int = 0
+def _refuse_grid(ts: Array) -> None:
+    """Refuses times that the steps of diffrax cannot go through, where they are known."""
+    if isinstance(ts, Tracer):
+        return
+    steps = np.diff(np.asarray(ts))
+    if not ((steps > 0).all() or (steps < 0).all()):
+        what = "a time that is repeated" if (steps == 0).any() else "times that turn"
+        raise ValueError(
+            f"ts must increase, or decrease, at each step for diffrax, whose steps have a length "
+            f"and go one way, got {what}."
+        )
+
+
+def _brownian_path(
+    sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first: Any, area: bool
 ) -> "GridPath":
     """The Brownian path of a key or of increments, as a path of diffrax."""
     refuse_noise(key, increments)
     like = noise_like(sde, x0)
-    if increments is None:
-        return GridPath(ts, *brownian_increments(key, ts, (like, like), first_step))
-    return GridPath(ts, *checked_increments(increments, like, ts.shape[0] - 1))
+    if increments is not None:
+        return GridPath(ts, *checked_increments(increments, like, ts.shape[0] - 1, sde))
+    if area:
+        return GridPath(ts, *brownian_increments(key, ts, (like, like), first or 0))
+    return GridPath(ts, brownian_increments(key, ts, like, first or 0))
 
 
 def refuse_noise(key: Any, increments: Any) -> None:
@@ -124,25 +157,27 @@ def refuse_noise(key: Any, increments: Any) -> None:
         raise ValueError("an SDE needs its Brownian path: give key or increments, one of the two.")
 
 
-def checked_increments(increments: Any, like: State, steps: int) -> tuple[State, State | None]:
+def checked_increments(
+    increments: Any, like: State, steps: int, sde: SDE
+) -> tuple[State, State | None]:
     """The increments as arrays, and the others of the pair that makes Levy areas, if they are one.
 
-    They are refused unless they are like the noise, for each of the steps.
+    They are refused as `solve` refuses them.
     """
-    pair = increments, None
     if jax.tree.structure(increments) == jax.tree.structure((like, like)):
-        pair = increments
-    for part in pair:
-        if part is None:
-            continue
-        for name, got, want in _check.paired(part, like, "increments", "the noise's"):
-            if jnp.shape(got) != (steps, *want.shape):
-                raise ValueError(
-                    f"{name} must have shape {(steps, *want.shape)}, that of the noise for each of "
-                    f"the {steps} steps, got {jnp.shape(got)}."
-                )
-    dw, other = (jax.tree.map(jnp.asarray, part) for part in pair)
-    return dw, other
+        return as_increments(increments, (like, like), steps, sde)
+    return as_increments(increments, like, steps, sde), None
+
+
+def needs_area(solver: Any) -> bool:
+    """Whether a solver of diffrax takes the space-time Levy area of each step."""
+    return levy_area_of(solver) == "SpaceTimeLevyArea"
+
+
+def levy_area_of(solver: Any) -> str:
+    """What a solver of diffrax takes of the noise, in its words."""
+    area = getattr(solver, "minimal_levy_area", None)
+    return "" if area is None else area.__name__.removeprefix("Abstract")
 
 
 def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
@@ -165,6 +200,9 @@ def with_area(dt: Any, dw: State, area: State) -> diffrax.SpaceTimeLevyArea:
 class GridPath(diffrax.AbstractBrownianPath):
     """A Brownian path given by its increments over the steps of a grid, straight within a step.
 
+    Diffrax goes down a grid by the negative of what it asks for upward, so that a grid that
+    decreases is turned, with the negative of its increments.
+
     Its space-time Levy areas are those of whole steps, made of the increments of `other`; over
     other intervals they are not determined, and NaN.
     """
@@ -178,10 +216,19 @@ class GridPath(diffrax.AbstractBrownianPath):
     levy_area: ClassVar[Any] = diffrax.SpaceTimeLevyArea
 
     def __init__(self, ts: Array, increments: Any, other: Any = None):
-        self.t0, self.t1, self.ts, self.increments = ts[0], ts[-1], ts, increments
-        self.other = other
+        falls = ts[-1] < ts[0]
+
+        def upward(dw: Array) -> Array:
+            # In the dtype of the state that diffrax carries.
+            dw = dw.astype(jnp.promote_types(computing_dtype(dw.dtype), ts.dtype))
+            return jnp.where(falls, -dw[::-1], dw)
+
+        self.ts = jnp.where(falls, ts[::-1], ts)
+        self.t0, self.t1 = self.ts[0], self.ts[-1]
+        self.increments, self.other = (jax.tree.map(upward, part) for part in (increments, other))
         self.values = jax.tree.map(
-            lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]), increments
+            lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]),
+            self.increments,
         )
 
     def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
@@ -194,7 +241,7 @@ class GridPath(diffrax.AbstractBrownianPath):
         if self.other is None:
             raise ValueError(
                 "solver asks for the Levy area of each step, which increments do not determine: "
-                "give key in their place."
+                "give key in their place, and to_diffrax this solver, if one."
             )
         area = jax.tree.map(lambda leaf: jnp.where(whole, leaf[step], jnp.nan), self.other)
         return with_area(t1 - t0, dw, area_of(area))

@@ -106,12 +106,14 @@ def to_diffrax(
         for name, given in (("key", key), ("increments", increments)):
             if given is not None:
                 raise ValueError(f"{name} must be left out: a field has no noise.")
-        terms: Any = diffrax.ODETerm(checked(field_or_sde, like))
+        terms: Any = diffrax.ODETerm(_Seen(checked(field_or_sde, like), like))
     else:
         # Without a solver it is not known whether it needs areas.
         area = "solver" not in options or needs_area(options["solver"])
         path = _brownian_path(field_or_sde, x0, ts, key, increments, first, area)
-        terms = terms_of(checked(field_or_sde, like), path)
+        sde = checked(field_or_sde, like)
+        fields = (_Seen(field, like) for field in (sde.drift, sde.diffusion))
+        terms = terms_of(SDE(*fields, sde.noise), path)
     return {
         "terms": terms,
         "t0": ts[0],
@@ -195,6 +197,17 @@ def with_area(dt: Any, dw: State, area: State) -> diffrax.SpaceTimeLevyArea:
     """An increment with its space-time Levy area, as diffrax's solvers take them."""
     dt = jax.tree.map(lambda leaf: jnp.asarray(dt, leaf.dtype), dw)
     return diffrax.SpaceTimeLevyArea(dt=dt, W=dw, H=area)
+
+
+class _Seen(eqx.Module):
+    """A field that is given the state as diffrax carries it, and takes it as `solve` carries it."""
+
+    field: Any
+    like: Any
+
+    def __call__(self, t: Any, x: State, args: Any) -> Any:
+        x = jax.tree.map(lambda leaf, like: leaf.astype(computing_dtype(like.dtype)), x, self.like)
+        return self.field(t, x, args)
 
 
 class GridPath(diffrax.AbstractBrownianPath):

@@ -30,7 +30,7 @@ def to_diffrax(
     *,
     key: Any = None,
     increments: Any = None,
-    first_step: int = 0,
+    first_step: Any = 0,
     **options: Any,
 ) -> dict[str, Any]:
     r"""The same problem for `diffrax.diffeqsolve`: terms, Brownian path, state, args and grid.

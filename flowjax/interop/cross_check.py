@@ -1,5 +1,6 @@
 """The same solve by flowjax and by diffrax, on the same increments, side by side."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -175,8 +176,10 @@ def cross_check(
     if not isinstance(solver, diffrax.AbstractSolver):
         raise TypeError(f"solver must be one of diffrax, such as diffrax.Heun(), got {solver!r}.")
     refuse_state(solver, x0)
-    given, draw, like = None, None, noise_of(step, field_or_sde, x0)
+    given: Any = None
+    drawn: Any = None
     keys: Any = None
+    like = noise_of(step, field_or_sde, x0)
     if not is_sde:
         to_diffrax(field_or_sde, x0, ts, args, key=key, increments=increments)
     elif key is not None:
@@ -186,10 +189,8 @@ def cross_check(
         others = jax.random.split(jax.random.fold_in(key, 1), paths - 1)
         keys = jnp.concatenate([key[None], others])
 
-        def draw(key: Any) -> Any:
-            return brownian_increments(key, ts, like)
-
-        given = draw(key)
+        drawn = functools.partial(brownian_increments, ts=ts, like=like)
+        given = drawn(key)
     else:
         refuse_noise(key, increments)
         noise = noise_like(field_or_sde, x0)
@@ -226,7 +227,7 @@ def cross_check(
         type(solver).__name__,
         _difference(*values),
         _difference(*gradients),
-        measured_order(ours, problem, ts, given, draw, keys, fact(step, "levy_area")),
+        measured_order(ours, problem, ts, given, drawn, keys, fact(step, "levy_area")),
         tuple(solves),
         tuple(slopes),
     )

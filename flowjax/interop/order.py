@@ -25,7 +25,7 @@ def measured_order(
     problem: Any,
     ts: Any,
     given: Any,
-    draw: Callable[[Any], Any] | None,
+    draw: Any,
     keys: Any,
     area: bool,
 ) -> float | None:
@@ -57,7 +57,11 @@ def measured_order(
             return ends(problem, given)[None]
         size = sum(leaf.size for leaf in jax.tree.leaves(given))
         together = min(len(keys), max(1, _NUMBERS // max(size, 1)))
-        return jax.lax.map(lambda key: ends(problem, draw(key)), keys, batch_size=together)
+
+        def of_key(key: Any) -> Any:
+            return ends(problem, draw(key))
+
+        return jax.lax.map(of_key, keys, batch_size=together)
 
     *apart, rounding = np.mean(np.asarray(eqx.filter_jit(all_ends)(problem, given, keys)), 0)
     if not np.isfinite(apart).all() or min(apart) == 0 or apart[0] <= _ROUNDINGS * rounding:

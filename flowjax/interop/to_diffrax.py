@@ -66,7 +66,8 @@ def to_diffrax(
         TypeError: field_or_sde is neither, or a leaf of x0 is not floating.
         ValueError: an SDE has neither key nor increments or both, a field has one of them,
             increments are unlike the noise, first_step is no step of a path or there is no key, or
-            ts repeats a time or turns, unless a field is given a stepsize_controller; in
+            ts repeats a time or turns, unless a field is given a stepsize_controller, or decreases
+            where increments are a pair; in
             `diffeqsolve`, a solver asks for Levy areas, and increments were given or the solver in
             the options needs none.
 
@@ -112,8 +113,8 @@ def to_diffrax(
         area = "solver" not in options or needs_area(options["solver"])
         path = _brownian_path(field_or_sde, x0, ts, key, increments, first, area)
         sde = checked(field_or_sde, like)
-        fields = (_Seen(field, like) for field in (sde.drift, sde.diffusion))
-        terms = terms_of(SDE(*fields, sde.noise), path)
+        sde = SDE(_Seen(sde.drift, like), _Seen(sde.diffusion, like), sde.noise)
+        terms = terms_of(sde, path)
     return {
         "terms": terms,
         "t0": ts[0],
@@ -147,7 +148,13 @@ def _brownian_path(
     refuse_noise(key, increments)
     like = noise_like(sde, x0)
     if increments is not None:
-        return GridPath(ts, *checked_increments(increments, like, ts.shape[0] - 1, sde))
+        dw, other = checked_increments(increments, like, ts.shape[0] - 1, sde)
+        if other is not None and not isinstance(ts, Tracer) and ts[-1] < ts[0]:
+            raise ValueError(
+                "ts must increase where increments are a pair: the solvers of diffrax that take "
+                "Levy areas do not go back in time."
+            )
+        return GridPath(ts, dw, other)
     if area:
         return GridPath(ts, *brownian_increments(key, ts, (like, like), first or 0))
     return GridPath(ts, brownian_increments(key, ts, like, first or 0))
@@ -238,7 +245,9 @@ class GridPath(diffrax.AbstractBrownianPath):
 
         self.ts = jnp.where(falls, ts[::-1], ts)
         self.t0, self.t1 = self.ts[0], self.ts[-1]
-        self.increments, self.other = (jax.tree.map(upward, part) for part in (increments, other))
+        self.increments = jax.tree.map(upward, increments)
+        # The solvers that take areas do not go down: their drift would have the wrong sign.
+        self.other = jax.tree.map(lambda dw: jnp.where(falls, jnp.nan, upward(dw)), other)
         self.values = jax.tree.map(
             lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]),
             self.increments,

@@ -63,8 +63,8 @@ class CrossCheck(NamedTuple):
             first, so that one of their roundings is the least that is seen. Infinities that are
             equal are no difference; NaN is one, and then it is NaN.
         gradient_difference: the same of the gradient of |X|^2 / 2 at ts[-1], with respect to x0,
-            args and the arrays of the field. One that is zero but for rounding differs by its
-            rounding.
+            args and the arrays of the field. One that is a small sum of large terms has few digits,
+            and one that is zero but for rounding none.
         order: of convergence, measured here; None where the grid cannot be coarsened twice, an end
             is not finite, or the finest two differ by rounding (less than 50 units of it).
         solves: the `Cost` of one solve, by flowjax and by diffrax.
@@ -161,7 +161,7 @@ def cross_check(
         >>> sde = fj.ornstein_uhlenbeck(theta=1.0, sigma=1.0)
         >>> ts, key = fj.uniform_grid(64), jax.random.key(0)
         >>> found = fj.interop.cross_check(sde, jnp.ones(2), ts, key=key)
-        >>> found.difference < 1e-6 and found.gradient_difference < 1e-6
+        >>> found.difference < 1e-6 and found.gradient_difference < 1e-4
         True
 
     References:

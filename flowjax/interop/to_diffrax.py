@@ -60,7 +60,7 @@ def to_diffrax(
             here: the solver, and for steps of diffrax's own choice a ``stepsize_controller``.
 
     Returns:
-        Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver, and the options.
+        The keyword arguments of `diffrax.diffeqsolve`, all it needs but the solver, and options.
 
     Raises:
         TypeError: field_or_sde is neither, or a leaf of x0 is not floating.

@@ -263,7 +263,7 @@ class GridPath(diffrax.AbstractBrownianPath):
         if self.other is None:
             raise ValueError(
                 "solver asks for the Levy area of each step, which increments do not determine: "
-                "give key in their place, and to_diffrax this solver, if one."
+                "give to_diffrax a key in their place, and this solver."
             )
         area = jax.tree.map(lambda leaf: jnp.where(whole, leaf[step], jnp.nan), self.other)
         return with_area(t1 - t0, dw, area_of(area))

@@ -12,13 +12,8 @@ import numpy as np
 from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Scalar, State
-from flowjax.interop.to_diffrax import (
-    area_of,
-    levy_area_of,
-    needs_area,
-    terms_of,
-    with_area,
-)
+from flowjax.interop.grid_path import area_of, with_area
+from flowjax.interop.to_diffrax import levy_area_of, needs_area, terms_of
 from flowjax.solver.sde import SDE
 from flowjax.solver.sde_steps import refuse_mixing
 from flowjax.solver.stepper import Stepper

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowjax._numerics import dot
-from flowjax.interop.to_diffrax import area_of
+from flowjax.interop.grid_path import area_of
 from flowjax.solver.brownian import coarsen
 
 # How many roundings of X the finest two ends must be apart.

@@ -18,7 +18,7 @@ from flowjax.estimators.levels import Level, Problem, draw, halved, shapes_of_va
 from flowjax.sampling.chunks import automatic, has_explicit_axes, takes_args, threefry
 from flowjax.solver.door import check_pair, is_shown, traced
 from flowjax.solver.sde import SDE
-from flowjax.solver.stepper import Stepper, name_of
+from flowjax.solver.stepper import Stepper, fact, name_of
 from flowjax.solver.times import check_from_noise, check_times
 
 # How many more samples an allocation must ask for to be worth another round, as a part of them.
@@ -124,7 +124,7 @@ def multilevel(
 
     Raises:
         TypeError: f is not a function of x1, or returns what is not real floating; sde is no SDE;
-            step remembers; and as `sample`.
+            step remembers or takes Levy areas; and as `sample`.
         ValueError: tolerance or weak_order is not above 0; max_levels is below 2; ts is traced, or
             has a step that cannot be halved; and as `sample`.
 
@@ -148,6 +148,10 @@ def multilevel(
     _check.single_key(key)
     if not isinstance(sde, SDE):
         raise TypeError(f"sde must be an SDE(drift, diffusion), which has noise, got {sde!r}.")
+    if fact(step, "levy_area"):
+        raise TypeError(
+            f"step must take the increments alone, got {name_of(step)}, which takes Levy areas."
+        )
     if isinstance(step, Stepper):
         raise TypeError(f"step must be one without memory, got {name_of(step)}.")
     tolerance = _positive(tolerance, "tolerance")

@@ -12,8 +12,10 @@ import numpy as np
 from flowjax import _check
 from flowjax._numerics import widest
 from flowjax._types import Scalar, State
-from flowjax.interop.to_diffrax import area_of, terms_of, with_area
+from flowjax.interop.grid_path import area_of, with_area
+from flowjax.interop.to_diffrax import levy_area_of, needs_area, terms_of
 from flowjax.solver.sde import SDE
+from flowjax.solver.sde_steps import refuse_mixing
 from flowjax.solver.stepper import Stepper
 
 
@@ -33,6 +35,8 @@ def from_diffrax(solver: Any) -> Stepper:
       ``diffrax.Kvaerno5(root_finder=diffrax.VeryChord(rtol=1e-3, atol=1e-6))``.
     - Methods for SDEs that need the increment alone: `Euler`, `ItoMilstein` (Ito); `Heun`,
       `Midpoint`, `Ralston`, `EulerHeun`, `StratonovichMilstein`, `ReversibleHeun` (Stratonovich).
+      The two of Milstein are for commutative noise alone, and have a lower order for other; that
+      of a matrix is not looked at.
     - Methods for Stratonovich SDEs that need the space-time Levy area of each step too: `ShARK`,
       `SRA1`, `SEA` (additive noise), `GeneralShARK`, `SlowRK`, `SPaRK`. The area is drawn by the
       key, beside the increment, which stays what it is:
@@ -51,8 +55,9 @@ def from_diffrax(solver: Any) -> Stepper:
         ValueError: the solver cannot be a step: it is for an equation of another form, its root
             finder has no tolerances of its own, or it needs more of the noise than space-time Levy
             areas; in `solve`, an SDE is given to a solver that does not converge for SDEs, a field
-            to one for SDEs alone, a pytree to `ItoMilstein`, or the solver asks for the noise of a
-        part of a step.
+            to one for SDEs alone, a pytree to `ItoMilstein`, an elementwise diffusion that is seen
+            to mix elements of the state to either of Milstein, or the solver asks for the noise of
+            a part of a step.
 
     Example:
         >>> import diffrax
@@ -72,7 +77,7 @@ def from_diffrax(solver: Any) -> Stepper:
     why = _why_no_step(solver)
     if why:
         raise ValueError(f"solver cannot be a step: {type(solver).__name__} {why}.")
-    calls_end, levy_area = _calls_end(solver), _needs_area(solver)
+    calls_end, levy_area = _calls_end(solver), needs_area(solver)
     return Stepper(_Init(solver), _Step(solver), calls_end=calls_end, levy_area=levy_area)
 
 
@@ -101,6 +106,9 @@ class _Step(eqx.Module):
         refuse_state(self.solver, x)
         # Diffrax computes a step in one dtype.
         t0, t1 = (jnp.asarray(t, widest(x)) for t in (t0, t1))
+        of_milstein = isinstance(self.solver, (diffrax.ItoMilstein, diffrax.StratonovichMilstein))
+        if of_milstein and isinstance(field, SDE) and field.noise is None:
+            refuse_mixing(field, t0, x, args, self.__name__)
         noise = None if dw is None else _Increment(dw, (t0, t1))
         terms = _terms(self.solver, field, noise)
         x1, _, _, memory, result = self.solver.step(terms, t0, t1, x, args, memory, made_jump=False)
@@ -173,8 +181,8 @@ def _why_no_step(solver: Any) -> str:
         return "is for an equation of two parts, which a field is not"
     if "Langevin" in str(structure):
         return "is for underdamped Langevin equations alone"
-    if _area(solver) not in ("", "BrownianIncrement", "SpaceTimeLevyArea"):
-        return f"needs the {_area(solver)} of each step, beyond the space-time Levy area"
+    if levy_area_of(solver) not in ("", "BrownianIncrement", "SpaceTimeLevyArea"):
+        return f"needs the {levy_area_of(solver)} of each step, beyond the space-time Levy area"
     while isinstance(solver, diffrax.AbstractWrappedSolver):
         solver = solver.solver
     finder = getattr(solver, "root_finder", None)
@@ -185,16 +193,6 @@ def _why_no_step(solver: Any) -> str:
             "grid has not: give it root_finder=diffrax.VeryChord(rtol=1e-3, atol=1e-6)"
         )
     return ""
-
-
-def _needs_area(solver: Any) -> bool:
-    """Whether a solver takes the space-time Levy area of each step."""
-    return _area(solver) == "SpaceTimeLevyArea"
-
-
-def _area(solver: Any) -> str:
-    area = getattr(solver, "minimal_levy_area", None)
-    return "" if area is None else area.__name__.removeprefix("Abstract")
 
 
 def _calls_end(solver: Any) -> bool:

@@ -10,16 +10,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowjax.interop.to_diffrax import area_of
+from flowjax._numerics import dot
+from flowjax.interop.grid_path import area_of
 from flowjax.solver.brownian import coarsen
+
+# How many roundings of X the finest two ends must be apart.
+_ROUNDINGS = 50
+# How many increments are drawn at once, as numbers: 64 MB in 32 bits.
+_NUMBERS = 2**24
 
 
 def measured_order(
-    run: Callable[..., Any], problem: Any, ts: Any, many: Any, area: bool
+    run: Callable[..., Any],
+    problem: Any,
+    ts: Any,
+    given: Any,
+    draw: Any,
+    keys: Any,
+    area: bool,
 ) -> float | None:
-    """The order of ``run(problem, increments, ts)`` over many paths, None where it is not seen.
+    """The order of ``run(problem, increments, ts)``, None where it is not seen.
 
-    With `area` increments are pairs, as a `Stepper` with `levy_area` takes them.
+    Over the paths that `draw` makes of keys, or along the one that is given. With `area`
+    increments are pairs, as a `Stepper` with `levy_area` takes them.
     """
     n = ts.shape[0] - 1
     ratio = next((ratio for ratio in (2, 3, 5, 7) if n % ratio**2 == 0), None)
@@ -27,28 +40,37 @@ def measured_order(
         return None
     factors = [ratio**k for k in range(4) if n % ratio**k == 0]
 
-    def end(problem: Any, dw: Any, k: int) -> Any:
-        if dw is not None:
-            dw = coarsened(dw, ts, k) if area else coarsen(dw, k)
-        return run(problem, dw, ts[::k])
+    def ends(problem: Any, dw: Any) -> Any:
+        """How far apart the ends of one path are, from grid to grid, and their rounding."""
+        levels = []
+        for k in factors:
+            on_level = dw
+            if dw is not None:
+                on_level = coarsened(dw, ts, k) if area else coarsen(dw, k)
+            levels.append(run(problem, on_level, ts[::k]))
+        apart = [_norm(jax.tree.map(jnp.subtract, *pair)) for pair in itertools.pairwise(levels)]
+        rounding = jax.tree.map(lambda x: x * float(jnp.finfo(x.dtype).eps), levels[0])
+        return jnp.stack([*apart, _norm(rounding)])
 
-    def ends(problem: Any, many: Any) -> Any:
-        if many is None:
-            one = [end(problem, None, k) for k in factors]
-            return jax.tree.map(lambda leaf: leaf[None], one)
-        return jax.vmap(lambda dw: [end(problem, dw, k) for k in factors])(many)
+    def all_ends(problem: Any, given: Any, keys: Any) -> Any:
+        if draw is None:
+            return ends(problem, given)[None]
+        size = sum(leaf.size for leaf in jax.tree.leaves(given))
+        together = min(len(keys), max(1, _NUMBERS // max(size, 1)))
 
-    levels = eqx.filter_jit(ends)(problem, many)
-    apart = []
-    for fine, coarse in itertools.pairwise(levels):
-        leaves = zip(jax.tree.leaves(fine), jax.tree.leaves(coarse), strict=True)
-        squares = sum(
-            np.sum(np.asarray(f - c, np.float64).reshape(len(f), -1) ** 2, 1) for f, c in leaves
-        )
-        apart.append(float(np.mean(np.sqrt(squares))))
-    if min(apart) == 0:
+        def of_key(key: Any) -> Any:
+            return ends(problem, draw(key))
+
+        return jax.lax.map(of_key, keys, batch_size=together)
+
+    *apart, rounding = np.mean(np.asarray(eqx.filter_jit(all_ends)(problem, given, keys)), 0)
+    if not np.isfinite(apart).all() or min(apart) == 0 or apart[0] <= _ROUNDINGS * rounding:
         return None
     return float(np.polyfit(np.log(factors[:-1]), np.log(apart), 1)[0])
+
+
+def _norm(x: Any) -> Any:
+    return jnp.sqrt(dot(x, x))
 
 
 def coarsened(increments: Any, ts: Any, factor: int) -> Any:

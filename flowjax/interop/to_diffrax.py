@@ -1,19 +1,24 @@
 """A field or SDE, its args, its grid and its Brownian path, as diffrax takes them."""
 
-import math
-from typing import Any, ClassVar
+from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from flowjax import _check
+from flowjax._numerics import computing_dtype
 from flowjax._types import State
+from flowjax.interop.grid_path import GridPath
 from flowjax.solver.brownian import brownian_increments
+from flowjax.solver.door import as_increments, as_precise, first_of_path
 from flowjax.solver.field import as_field
+from flowjax.solver.outputs import checked
 from flowjax.solver.sde import SDE, diffusion_of, noise_like
 
 
@@ -25,7 +30,7 @@ def to_diffrax(
     *,
     key: Any = None,
     increments: Any = None,
-    first_step: int = 0,
+    first_step: Any = 0,
     **options: Any,
 ) -> dict[str, Any]:
     r"""The same problem for `diffrax.diffeqsolve`: terms, Brownian path, state, args and grid.
@@ -39,10 +44,14 @@ def to_diffrax(
     own solves the equation of that smoother path; for the limit of small steps `refine` the
     increments first.
 
+    The fields see what they see in `solve`: the state in the dtypes of x0, and the time in its
+    precision. Diffrax itself carries a state of at least the precision of the times, so that a
+    narrower one comes back wider than `solve` returns it, and nearer by its rounding.
+
     Args:
         field_or_sde: as in `solve`.
         x0: as in `solve`.
-        ts: as in `solve`.
+        ts: as in `solve`, strictly increasing or, with increments or for a field, decreasing.
         args: as in `solve`.
         key: as in `solve`, for an SDE.
         increments: as in `solve`, in the place of a key.
@@ -51,13 +60,16 @@ def to_diffrax(
             here: the solver, and for steps of diffrax's own choice a ``stepsize_controller``.
 
     Returns:
-        Keyword arguments of `diffrax.diffeqsolve`: all it needs but the solver, and the options.
+        The keyword arguments of `diffrax.diffeqsolve`, all it needs but the solver, and options.
 
     Raises:
         TypeError: field_or_sde is neither, or a leaf of x0 is not floating.
-        ValueError: an SDE has neither key nor increments or both, a field has one of them, or
-            increments are unlike the noise; in `diffeqsolve`, a solver asks for Levy areas, and
-            increments were given.
+        ValueError: an SDE has neither key nor increments or both, a field has one of them,
+            increments are unlike the noise, first_step is no step of a path or there is no key, or
+            ts repeats a time or turns, unless a field is given a stepsize_controller, or decreases
+            where increments are a pair; in
+            `diffeqsolve`, a solver asks for Levy areas, and increments were given or the solver in
+            the options needs none.
 
     Example:
         >>> import diffrax
@@ -84,16 +96,25 @@ def to_diffrax(
     References:
         Kidger, "On neural differential equations", 2021, arXiv 2202.02435, section 5 (diffrax).
     """
-    x0, ts = _check.state(x0), _check.time_grid(ts)
+    x0 = _check.state(x0)
+    ts = as_precise(_check.time_grid(ts), x0)
+    first = first_of_path(first_step, key)
+    if isinstance(field_or_sde, SDE) or "stepsize_controller" not in options:
+        _refuse_grid(ts)
+    like = _check.shapes_of(x0, "x0")
     if not isinstance(field_or_sde, SDE):
         as_field(field_or_sde, "field_or_sde")
         for name, given in (("key", key), ("increments", increments)):
             if given is not None:
                 raise ValueError(f"{name} must be left out: a field has no noise.")
-        terms = diffrax.ODETerm(field_or_sde)
+        terms: Any = diffrax.ODETerm(_Seen(checked(field_or_sde, like), like))
     else:
-        path = brownian_path_of(field_or_sde, x0, ts, key, increments, first_step)
-        terms = terms_of(field_or_sde, path)
+        # Without a solver it is not known whether it needs areas.
+        area = "solver" not in options or needs_area(options["solver"])
+        path = _brownian_path(field_or_sde, x0, ts, key, increments, first, area)
+        sde = checked(field_or_sde, like)
+        sde = SDE(_Seen(sde.drift, like), _Seen(sde.diffusion, like), sde.noise)
+        terms = terms_of(sde, path)
     return {
         "terms": terms,
         "t0": ts[0],
@@ -107,15 +128,36 @@ def to_diffrax(
     }
 
 
-def brownian_path_of(
-    sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first_step: int = 0
-) -> "GridPath":
+def _refuse_grid(ts: Array) -> None:
+    """Refuses times that the steps of diffrax cannot go through, where they are known."""
+    if isinstance(ts, Tracer):
+        return
+    steps = np.diff(np.asarray(ts))
+    if not ((steps > 0).all() or (steps < 0).all()):
+        what = "a time that is repeated" if (steps == 0).any() else "times that turn"
+        raise ValueError(
+            f"ts must increase, or decrease, at each step for diffrax, whose steps have a length "
+            f"and go one way, got {what}."
+        )
+
+
+def _brownian_path(
+    sde: SDE, x0: State, ts: Array, key: Any, increments: Any, first: Any, area: bool
+) -> GridPath:
     """The Brownian path of a key or of increments, as a path of diffrax."""
     refuse_noise(key, increments)
     like = noise_like(sde, x0)
-    if increments is None:
-        return GridPath(ts, *brownian_increments(key, ts, (like, like), first_step))
-    return GridPath(ts, *checked_increments(increments, like, ts.shape[0] - 1))
+    if increments is not None:
+        dw, other = checked_increments(increments, like, ts.shape[0] - 1, sde)
+        if other is not None and not isinstance(ts, Tracer) and ts[-1] < ts[0]:
+            raise ValueError(
+                "ts must increase where increments are a pair: the solvers of diffrax that take "
+                "Levy areas do not go back in time."
+            )
+        return GridPath(ts, dw, other)
+    if area:
+        return GridPath(ts, *brownian_increments(key, ts, (like, like), first or 0))
+    return GridPath(ts, brownian_increments(key, ts, like, first or 0))
 
 
 def refuse_noise(key: Any, increments: Any) -> None:
@@ -124,25 +166,27 @@ def refuse_noise(key: Any, increments: Any) -> None:
         raise ValueError("an SDE needs its Brownian path: give key or increments, one of the two.")
 
 
-def checked_increments(increments: Any, like: State, steps: int) -> tuple[State, State | None]:
+def checked_increments(
+    increments: Any, like: State, steps: int, sde: SDE
+) -> tuple[State, State | None]:
     """The increments as arrays, and the others of the pair that makes Levy areas, if they are one.
 
-    They are refused unless they are like the noise, for each of the steps.
+    They are refused as `solve` refuses them.
     """
-    pair = increments, None
     if jax.tree.structure(increments) == jax.tree.structure((like, like)):
-        pair = increments
-    for part in pair:
-        if part is None:
-            continue
-        for name, got, want in _check.paired(part, like, "increments", "the noise's"):
-            if jnp.shape(got) != (steps, *want.shape):
-                raise ValueError(
-                    f"{name} must have shape {(steps, *want.shape)}, that of the noise for each of "
-                    f"the {steps} steps, got {jnp.shape(got)}."
-                )
-    dw, other = (jax.tree.map(jnp.asarray, part) for part in pair)
-    return dw, other
+        return as_increments(increments, (like, like), steps, sde)
+    return as_increments(increments, like, steps, sde), None
+
+
+def needs_area(solver: Any) -> bool:
+    """Whether a solver of diffrax takes the space-time Levy area of each step."""
+    return levy_area_of(solver) == "SpaceTimeLevyArea"
+
+
+def levy_area_of(solver: Any) -> str:
+    """What a solver of diffrax takes of the noise, in its words."""
+    area = getattr(solver, "minimal_levy_area", None)
+    return "" if area is None else area.__name__.removeprefix("Abstract")
 
 
 def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
@@ -151,72 +195,15 @@ def terms_of(sde: SDE, path: diffrax.AbstractPath) -> diffrax.MultiTerm:
     return diffrax.MultiTerm(diffrax.ODETerm(sde.drift), noise)
 
 
-def area_of(other: State) -> State:
-    """The space-time Levy area that the increment of an independent motion makes."""
-    return jax.tree.map(lambda leaf: leaf / math.sqrt(12), other)
+class _Seen(eqx.Module):
+    """A field that is given the state as diffrax carries it, and takes it as `solve` carries it."""
 
+    field: Any
+    like: Any
 
-def with_area(dt: Any, dw: State, area: State) -> diffrax.SpaceTimeLevyArea:
-    """An increment with its space-time Levy area, as diffrax's solvers take them."""
-    dt = jax.tree.map(lambda leaf: jnp.asarray(dt, leaf.dtype), dw)
-    return diffrax.SpaceTimeLevyArea(dt=dt, W=dw, H=area)
-
-
-class GridPath(diffrax.AbstractBrownianPath):
-    """A Brownian path given by its increments over the steps of a grid, straight within a step.
-
-    Its space-time Levy areas are those of whole steps, made of the increments of `other`; over
-    other intervals they are not determined, and NaN.
-    """
-
-    t0: Any
-    t1: Any
-    ts: Array
-    increments: Any
-    other: Any
-    values: Any
-    levy_area: ClassVar[Any] = diffrax.SpaceTimeLevyArea
-
-    def __init__(self, ts: Array, increments: Any, other: Any = None):
-        self.t0, self.t1, self.ts, self.increments = ts[0], ts[-1], ts, increments
-        self.other = other
-        self.values = jax.tree.map(
-            lambda dw: jnp.concatenate([jnp.zeros_like(dw[:1]), jnp.cumsum(dw, axis=0)]), increments
-        )
-
-    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
-        """The increment from t0 to t1, or from the start to t0."""
-        if t1 is None:
-            return self._between(self.ts[0], t0)[0]
-        dw, step, whole = self._between(t0, t1)
-        if not use_levy:
-            return dw
-        if self.other is None:
-            raise ValueError(
-                "solver asks for the Levy area of each step, which increments do not determine: "
-                "give key in their place."
-            )
-        area = jax.tree.map(lambda leaf: jnp.where(whole, leaf[step], jnp.nan), self.other)
-        return with_area(t1 - t0, dw, area_of(area))
-
-    def _between(self, t0: Any, t1: Any) -> tuple[State, Array, Array]:
-        """The increment, the step in which it begins, and whether it is that of the step."""
-        ts, last = self.ts, self.ts.shape[0] - 2
-        t0, t1 = jnp.asarray(t0, ts.dtype), jnp.asarray(t1, ts.dtype)
-        first = jnp.clip(jnp.searchsorted(ts, t0, side="right") - 1, 0, last)
-        end = jnp.clip(jnp.searchsorted(ts, t1, side="left") - 1, first, last)
-        before = (t0 - ts[first]) / (ts[first + 1] - ts[first])
-        after = (ts[end + 1] - t1) / (ts[end + 1] - ts[end])
-
-        def on_leaf(dw: Array, w: Array) -> Array:
-            parts = [part.astype(dw.dtype) for part in (before, after)]
-            # A step of the grid has its own increment, to the last bit.
-            within = dw[first] * (1 - parts[0] - parts[1])
-            ends = parts[0] * dw[first] + parts[1] * dw[end]
-            return jnp.where(first == end, within, w[end + 1] - w[first] - ends)
-
-        whole = (first == end) & (before == 0) & (after == 0)
-        return jax.tree.map(on_leaf, self.increments, self.values), first, whole
+    def __call__(self, t: Any, x: State, args: Any) -> Any:
+        x = jax.tree.map(lambda leaf, like: leaf.astype(computing_dtype(like.dtype)), x, self.like)
+        return self.field(t, x, args)
 
 
 class Operator(eqx.Module):

@@ -51,12 +51,7 @@ def admit(problem: Problem) -> Problem:
     if args is not None and not is_array(args):
         _refuse_options(args)
     x0, args = traced(x0), traced(args)
-    first, shown = first_index(problem.first_step), is_shown(problem.progress)
-    if first is not None and problem.key is None:
-        raise ValueError(
-            f"first_step is the number of a step in the path that key names: without a key leave "
-            f"it out, got {problem.first_step}."
-        )
+    first, shown = first_of_path(problem.first_step, problem.key), is_shown(problem.progress)
     return Problem(field, x0, ts, args, *problem[4:8], first, shown, problem.init, problem.update)
 
 
@@ -80,6 +75,17 @@ def first_index(value: Any) -> First | None:
         raise ValueError(f"first_step must be a static int from 0 to 2**31 - 1, got {value!r}.")
     value = int(value)
     return First(Number(np.uint32(value)), value % 2 == 0) if value else None
+
+
+def first_of_path(first_step: Any, key: Any) -> First | None:
+    """The number of a first step, None for 0; refused, but for 0, where no key names a path."""
+    first = first_index(first_step)
+    if first is not None and key is None:
+        raise ValueError(
+            f"first_step is the number of a step in the path that key names: without a key leave "
+            f"it out, got {first_step}."
+        )
+    return first
 
 
 def is_shown(progress: Any) -> bool | None:
@@ -226,9 +232,22 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     increments = problem.increments
     if increments is not None:
-        noise, steps = noise_of(step, problem.field, x0), (ts.shape[0] - 1,)
-        increments = _check.alike(increments, noise, "increments", steps=steps, of=_of(problem))
+        noise = noise_like(problem.field, x0)
+        if fact(step, "levy_area"):
+            if jax.tree.structure(increments) == jax.tree.structure(noise):
+                raise ValueError(
+                    f"increments must be a pair (dW, dB) for step {name_of(step)}, which takes the "
+                    f"Levy areas that an independent motion B makes, got those of one motion."
+                )
+            noise = noise, noise
+        increments = as_increments(increments, noise, ts.shape[0] - 1, problem.field)
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
+
+
+def as_increments(increments: Any, noise: Any, steps: int, field: Any) -> Any:
+    """Increments as arrays, refused unless they are like the noise, for each of the steps."""
+    of = "the state" if getattr(field, "noise", None) is None else "the noise"
+    return _check.alike(increments, noise, "increments", steps=(steps,), of=of)
 
 
 def noise_of(step: Any, field: Any, x: Any) -> Any:
@@ -263,11 +282,6 @@ def _check_noise(noisy: bool, sde: bool, problem: Problem) -> None:
         raise ValueError(f"{given} was given, but this ODE step draws no noise: leave it out.")
     if key is not None:
         _check.single_key(key)
-
-
-def _of(problem: Problem) -> str:
-    """What increments are like."""
-    return "the state" if getattr(problem.field, "noise", None) is None else "the noise"
 
 
 def _refuse_no_function(field: Any, name: str) -> None:

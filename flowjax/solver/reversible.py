@@ -18,6 +18,7 @@ from flowjax.solver.adjoints import Direct
 from flowjax.solver.blocks import Intervals, where_taken
 from flowjax.solver.loop import Steps
 from flowjax.solver.outputs import as_value
+from flowjax.solver.stepper import fact, name_of
 
 
 class Reversible(NamedTuple):
@@ -57,7 +58,8 @@ class Reversible(NamedTuple):
 
     Raises:
         ValueError: if coupling is not in (0, 1], or no digit of the gradient would be left.
-        TypeError: in a solve with noise or memory, if the method is not symmetric.
+        TypeError: in a solve with noise or memory, if the method is not symmetric; or it takes
+            Levy areas.
 
     Example:
         >>> import jax, flowjax as fj
@@ -81,6 +83,12 @@ class Reversible(NamedTuple):
         self, steps: Steps, carry: PyTree, xs: Intervals, every: int | None
     ) -> tuple[PyTree, PyTree]:
         """Runs the loop; see `flowjax.solver.adjoints`."""
+        # Of a step backward the increment is the negative one, and the area the same.
+        if fact(steps.step, "levy_area"):
+            raise TypeError(
+                f"adjoint Reversible does not take steps with Levy areas, got step "
+                f"{name_of(steps.step)}: leave adjoint out, or take fj.Direct()."
+            )
         x, (memory, value) = carry
         update: Any = steps.update
         steps = steps._replace(update=None)

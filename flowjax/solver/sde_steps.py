@@ -20,7 +20,7 @@ from flowjax.solver.sde import SDE, diffusion_of, fields_of, is_operator, produc
 from flowjax.solver.stepper import Stepper, facts
 
 _DIAGONAL = (
-    "milstein needs diagonal noise: element i of the diffusion must depend on element i of the "
+    " needs diagonal noise: element i of the diffusion must depend on element i of the "
     "state alone, and multiply dW elementwise"
 )
 
@@ -100,9 +100,9 @@ def milstein(sde: SDE, t0: Scalar, t1: Scalar, x: State, args: Any, dw: State) -
     """
     sde = fields_of(sde, "milstein")
     if sde.noise is not None:
-        raise ValueError(f"{_DIAGONAL}, without noise=.")
+        raise ValueError(f"milstein{_DIAGONAL}, without noise=.")
     f, g = sde.drift(t0, x, args), diffusion_of(sde, t0, x, args)
-    _refuse_mixing(sde, t0, x, args)
+    refuse_mixing(sde, t0, x, args, "milstein")
     _, g_dg = jax.jvp(lambda x: diffusion_of(sde, t0, x, args), (x,), (g,))
     # Where g is 0 so is its product with a derivative, also one that is infinite there.
     g_dg = jax.tree.map(lambda g, g_dg: jnp.where((g == 0) & ~jnp.isfinite(g_dg), 0, g_dg), g, g_dg)
@@ -218,7 +218,7 @@ def _kept(g: Any) -> Any:
     return None if is_operator(g) else g
 
 
-def _refuse_mixing(sde: SDE, t: Scalar, x: State, args: Any) -> None:
+def refuse_mixing(sde: SDE, t: Scalar, x: State, args: Any, who: str) -> None:
     """Refuses a diffusion of which an element depends on another element of the state.
 
     That is seen when it is traced, from its derivative J at random numbers in place of those that
@@ -253,6 +253,6 @@ def _refuse_mixing(sde: SDE, t: Scalar, x: State, args: Any) -> None:
         largest = np.max(np.abs(of_v) + np.abs(v * of_ones), initial=0.0)
         if np.any(np.abs(of_v - v * of_ones) > 1e-2 * largest):
             raise ValueError(
-                f"{_DIAGONAL}. For noise that mixes them take euler_maruyama, or stochastic_heun "
-                f"for a Stratonovich SDE."
+                f"{who}{_DIAGONAL}. For noise that mixes them take euler_maruyama, or "
+                f"stochastic_heun for a Stratonovich SDE."
             )

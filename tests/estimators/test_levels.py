@@ -226,6 +226,13 @@ def test_a_bias_that_is_left_gives_a_warning():
 # --- bad input ------------------------------------------------------------------------------------
 
 
+OF_AREAS = fj.Stepper(
+    lambda sde, t0, x, args: None,
+    lambda sde, t0, t1, x, args, dw, memory: (x + dw[0], memory),
+    levy_area=True,
+)
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("how", "error", "message"),
@@ -240,6 +247,7 @@ def test_a_bias_that_is_left_gives_a_warning():
         ({"max_levels": 1}, ValueError, "max_levels must be at least 2"),
         ({"batch_size": 1}, ValueError, "batch_size must be at least 2"),
         ({"step": fj.reversible_heun}, TypeError, "step must be one without memory"),
+        ({"step": OF_AREAS}, TypeError, "step must take the increments alone, got"),
         ({"step": fj.heun}, TypeError, "step heun is for an ODE"),
         ({"ts": [0.0, 0.5, 0.5, 1.0]}, ValueError, "ts must have steps that can be halved"),
         ({"ts": np.float32([1, 1 + 1.2e-7])}, ValueError, "ts must have steps that can be halved"),

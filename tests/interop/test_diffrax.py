@@ -291,6 +291,67 @@ def test_the_path_has_the_increments_of_the_key_to_the_last_bit_and_is_straight_
     assert np.isnan(part.H).all()
 
 
+def test_a_path_on_a_grid_that_decreases_has_the_increments_of_its_steps():
+    """Of additive noise the end is the sum of g(t) dW, by hand."""
+    sde = fj.SDE(lambda t, x, args: 0 * x, lambda t, x, args: 1 + t)
+    ts, dw = np.linspace(1.0, 0.0, 5), np.array([0.1, 0.2, 0.4, 0.8])
+    problem = to_diffrax(sde, 0.0, ts, increments=dw, solver=diffrax.Euler())
+    want = np.sum((1 + ts[:-1]) * dw)
+    np.testing.assert_allclose(diffrax.diffeqsolve(**problem).ys[0], want, rtol=1e-12)
+    np.testing.assert_allclose(fj.solve(sde, 0.0, ts, increments=dw), want, rtol=1e-12)
+
+
+def test_a_pair_of_increments_on_a_grid_that_decreases_is_refused():
+    """Diffrax's solvers with areas have the wrong sign of the drift there."""
+    pair = (np.zeros((len(TS) - 1, 3)),) * 2
+    with pytest.raises(ValueError, match="ts must increase where increments are a pair"):
+        to_diffrax(ADDITIVE, X0, TS[::-1], THETA, increments=pair)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "times"), [("bfloat16", "float32"), ("bfloat16", "float64"), ("float32", "float64")]
+)
+def test_fields_in_diffrax_see_the_state_and_the_time_as_in_a_solve(dtype, times):
+    """Which diffrax gives wider. So a field that multiplies by the time keeps its dtype."""
+    seen = []
+
+    def recorded(t, x, args):
+        seen.append((t.dtype.name, x.dtype.name))
+        return x.astype(t.dtype) * t if dtype == "float32" else x
+
+    sde, x0 = fj.SDE(recorded, recorded), jnp.asarray(X0, dtype)
+    ts = TS.astype(times)
+    fj.solve(sde, x0, ts, key=KEY)
+    drift, diffusion = to_diffrax(sde, x0, ts, key=KEY)["terms"].terms
+    wide = jnp.asarray(X0, times)
+    t, dw = jnp.asarray(ts[1]), diffusion.contr(ts[1], ts[2])
+    assert diffusion.vf_prod(t, wide, None, dw).dtype == times
+    drift.vf_prod(t, wide, None, drift.contr(ts[1], ts[2]))
+    assert set(seen) == {("float32", dtype)}
+
+
+def test_in_half_precision_diffrax_has_the_solve_here():
+    """To a rounding of 16 bits: it was off by more where the field saw a wider state."""
+
+    def rough(t, x, args):
+        return -jnp.sin(7 * x)
+
+    x0, options = jnp.asarray(X0, jnp.bfloat16), {"adjoint": diffrax.ForwardMode()}
+    problem = to_diffrax(rough, x0, TS, solver=diffrax.Euler(), **options)
+    theirs = diffrax.diffeqsolve(**problem).ys[0].astype(jnp.bfloat16)
+    np.testing.assert_array_equal(theirs, fj.solve(rough, x0, TS))
+
+
+def test_the_second_motion_is_drawn_only_for_a_solver_that_takes_areas():
+    def path(**options):
+        return to_diffrax(DIAGONAL, X0, TS, **NOISE, **options)["terms"].terms[1].control
+
+    assert path(solver=diffrax.Heun()).other is None
+    for options in ({}, {"solver": diffrax.SPaRK()}):
+        assert path(**options).other.shape == (len(TS) - 1, 3)
+    np.testing.assert_array_equal(path(solver=diffrax.Heun()).increments, path().increments)
+
+
 # --- a solver of diffrax as a step ----------------------------------------------------------------
 
 
@@ -389,7 +450,7 @@ def test_a_levy_area_is_that_of_the_integral_of_the_path():
 
 def test_increments_alone_do_not_make_levy_areas():
     dw = fj.brownian_increments(KEY, TS, X0)
-    with pytest.raises(ValueError, match=r"increments must have the state's structure .*\*, \*"):
+    with pytest.raises(ValueError, match=r"a pair \(dW, dB\) for step ShARK"):
         fj.solve(ADDITIVE, X0, TS, THETA, step=from_diffrax(diffrax.ShARK()), increments=dw)
     with pytest.raises(ValueError, match="Levy area of each step, which increments do not"):
         diffrax.diffeqsolve(
@@ -517,3 +578,31 @@ def test_a_problem_that_is_not_whole_is_refused():
         to_diffrax(None, X0, TS)
     with pytest.raises(TypeError, match=r"write fj.uniform_grid\(20\)"):
         to_diffrax(field, X0, 20)
+    with pytest.raises(ValueError, match=r"increments must have .* got shape .* and dtype int"):
+        to_diffrax(DIAGONAL, X0, TS, increments=np.zeros((8, 3), int))
+    with pytest.raises(ValueError, match="first_step is the number of a step in the path"):
+        to_diffrax(DIAGONAL, X0, TS, increments=np.zeros((8, 3)), first_step=2)
+    with pytest.raises(ValueError, match="first_step is the number of a step in the path"):
+        to_diffrax(field, X0, TS, first_step=2)
+    with pytest.raises(ValueError, match="first_step must be a static int"):
+        to_diffrax(field, X0, TS, first_step="x")
+
+
+@pytest.mark.parametrize(
+    ("ts", "what"), [([0.0, 0.5, 0.5, 1.0], "a time that is repeated"), ([0.0, 1.0, 0.5], "turn")]
+)
+def test_times_that_diffrax_does_not_go_through_are_refused(ts, what):
+    with pytest.raises(ValueError, match=f"ts must increase, or decrease, at each step.*{what}"):
+        to_diffrax(DIAGONAL, X0, ts, increments=np.zeros((len(ts) - 1, 3)))
+    with pytest.raises(ValueError, match=what):
+        to_diffrax(field, X0, ts)
+    # Of which it then takes the ends alone.
+    to_diffrax(field, X0, ts, stepsize_controller=diffrax.PIDController(rtol=1e-3, atol=1e-3))
+
+
+@pytest.mark.parametrize("solver", [diffrax.ItoMilstein(), diffrax.StratonovichMilstein()])
+def test_noise_that_does_not_commute_is_refused_where_it_is_seen(solver):
+    mixing = fj.SDE(field, lambda t, x, args: jnp.roll(x, 1))
+    name = type(solver).__name__
+    with pytest.raises(ValueError, match=f"{name} needs diagonal noise"):
+        fj.solve(mixing, X0, TS, THETA, step=from_diffrax(solver), key=KEY)

@@ -1,5 +1,6 @@
 """Every name that the pages on migrating give of flowjax, and of what JAX has, exists."""
 
+import numpy as np
 import pytest
 
 import flowjax as fj
@@ -53,3 +54,10 @@ def test_what_is_right_is_not_called_wrong():
         ARGUMENTS,
         VALUES,
     )
+
+
+def test_a_difference_that_is_nan_is_not_passed_over():
+    ones, nan = np.ones(2), np.array([np.nan])
+    assert pages.difference(([2 * ones, ones], [ones, ones])) == 1
+    for first, second in ((ones, nan), (nan, ones)):
+        assert np.isnan(pages.difference(([first, second], [first, second])))

@@ -365,6 +365,18 @@ def test_a_coupling_outside_its_range_is_refused(unchecked, coupling):
         fj.solve(fj.linear_field, 1.0, fj.uniform_grid(4), 1.0, adjoint=fj.Reversible(coupling))
 
 
+def test_a_method_of_levy_areas_is_refused():
+    """Backward the increment of a step is the negative one, but its area the same."""
+
+    def step(sde, t0, t1, x, args, dw, memory):
+        return x + dw[0], memory
+
+    of_areas = fj.Stepper(lambda *args: jnp.zeros(()), step, symmetric=True, levy_area=True)
+    how = {"key": jax.random.key(0), "step": of_areas, "adjoint": fj.Reversible()}
+    with pytest.raises(TypeError, match="adjoint Reversible does not take steps with Levy areas"):
+        fj.solve(SDE, jnp.ones(2), fj.uniform_grid(4), (1.0, LABEL), **how)
+
+
 def test_a_method_that_cannot_be_run_backward_is_refused_where_there_is_noise():
     with pytest.raises(TypeError, match="needs a symmetric method"):
         fj.solve(

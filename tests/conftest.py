@@ -1,12 +1,14 @@
 """The settings that every test runs under, and the fixtures that all share.
 
 Strict everywhere: no silent change of dtype, no silent change of rank, warnings are errors
-(pyproject.toml), and the annotations of flowjax are checked at each call. The tests run in 32 bits
-unless they ask for more.
+(pyproject.toml), and in the nightly run the annotations of flowjax are checked at each call. The
+tests run in 32 bits unless they ask for more.
 """
 
 import gc
+import itertools
 import os
+import zlib
 
 # A test worker has about one core to itself. JAX and BLAS read these when they start.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -24,8 +26,16 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Comes before the first import of flowjax.
-jaxtyping.install_import_hook("flowjax", "beartype.beartype")
+
+def is_nightly(config):
+    """Whether all tests run, as in `make test-all`, and not the part that runs by day."""
+    return config.option.markexpr != "not nightly"
+
+
+def pytest_configure(config):
+    # Comes before the first import of flowjax. It takes a tenth of the time of all tests.
+    if is_nightly(config):
+        jaxtyping.install_import_hook("flowjax", "beartype.beartype")
 
 
 def enable_x64(enabled: bool):
@@ -37,8 +47,26 @@ def enable_x64(enabled: bool):
     return older_enable_x64(enabled)
 
 
-def pytest_collection_modifyitems(items):
+def thinned(items):
+    """The tests, with so many cases of each marked `thin(cases)`, spread evenly over its table.
+
+    Where they begin differs from test to test, so that each case of a table meets some of them.
+    """
+    for _, group in itertools.groupby(items, lambda item: item.nodeid.partition("[")[0]):
+        cases = list(group)
+        mark = cases[0].get_closest_marker("thin")
+        keep = min(mark.args[0], len(cases)) if mark else len(cases)
+        start = zlib.crc32(cases[0].nodeid.partition("[")[0].encode())
+        chosen = sorted((start + i * len(cases) // keep) % len(cases) for i in range(keep))
+        yield from (cases[i] for i in chosen)
+
+
+def pytest_collection_modifyitems(config, items):
     """First what takes long at once, so that no worker waits for it alone at the end."""
+    if not is_nightly(config):
+        kept = list(thinned(items))
+        config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+        items[:] = kept
     items.sort(key=lambda item: "test_devices" not in item.nodeid)
 
 

@@ -19,6 +19,7 @@ def silent(text):
 
 
 @every_map
+@pytest.mark.thin(2)
 def test_data_and_noise_are_expected_where_flowjax_expects_them(name, x64):
     one, schedule, t = MAPS[name], fj.CondOT(), 0.6
     target = fj.GaussianMixture(*map(jnp.asarray, (one.weights, one.means, one.stds)))

@@ -26,6 +26,7 @@ every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 @every_schedule
 @pytest.mark.parametrize(("n", "rho"), [(1, 7.0), (2, 7.0), (18, 7.0), (18, 3.0)])
+@pytest.mark.thin(5)
 def test_the_karras_grid_has_the_noise_levels_of_its_formula(name, n, rho, dtype):
     got = fj.karras_grid(n, SCHEDULES[name], sigma_min=0.01, sigma_max=60.0, rho=rho)
     share = np.arange(n) / max(n - 1, 1)
@@ -68,6 +69,7 @@ def test_a_schedule_that_ends_at_log_snr_max_is_stepped_to_there(dtype):
     np.testing.assert_allclose(got, np.arange(5) / 4, atol=8 * jnp.finfo(dtype).eps)
 
 
+@pytest.mark.nightly
 def test_a_grid_of_a_schedule_of_ones_own_is_that_of_the_built_in_one(dtype):
     for grid in (fj.karras_grid, fj.log_snr_grid):
         got, expected = (grid(10, s) for s in (OwnTrigonometric(), fj.Trigonometric()))

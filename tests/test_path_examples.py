@@ -5,6 +5,7 @@ import pytest
 from tests.examples import EXAMPLES, imported
 
 
+@pytest.mark.nightly
 def test_weighed_paths_find_the_rare_event(tmp_path):
     """Within five standard errors, of which one is below two percent; false alarms one in 1e6."""
     example = imported("path_weights")

@@ -54,6 +54,7 @@ def keys_of(key, i):
 # --- what a sample is -----------------------------------------------------------------------------
 
 
+@pytest.mark.thin(1)
 def test_sample_i_is_the_solve_of_the_keys_folded_from_i(dtype):
     def init(key):
         return jax.random.normal(key, (2,), dtype)
@@ -128,6 +129,7 @@ def test_a_state_may_have_empty_leaves_scalars_and_none():
     ],
     ids=str,
 )
+@pytest.mark.thin(2)
 def test_sample_i_has_the_same_bits_however_it_is_drawn(field, how):
     field = {"brownian": BROWNIAN, "ornstein_uhlenbeck": ornstein_uhlenbeck(1.0, 0.5)}[field]
     want = sample(KEY, field, normal_pair, TS, 20)
@@ -397,6 +399,7 @@ def two(key):
 
 
 @pytest.mark.parametrize("how", [{}, {"batch_size": 4}, {"batch_size": 5, "progress": True}])
+@pytest.mark.thin(1)
 def test_args_of_each_sample_are_those_of_one_solve_each(how):
     xs = sample(KEY, PULLED, two, TS, 6, args=ARGS, args_axes=AXES, **how)
     for i in range(6):

@@ -9,7 +9,7 @@ import flowjax as fj
 from tests.examples import imported
 
 # Optax does not hold to the strict promotion of dtypes.
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+pytestmark = [pytest.mark.nightly, pytest.mark.usefixtures("standard_promotion")]
 
 
 @pytest.fixture

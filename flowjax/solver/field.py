@@ -50,43 +50,49 @@ def why_no_field(value: Any) -> str:
 
 
 def output_of(field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> Any:
-    """What a field gives, as `look` returns it; an error says it if (t, x) may be swapped.
-
-    They may where the field raises, or `look` refuses other shapes than those of the state, and the
-    field of (x, t, args) gives what fits it. What the field raises stays what it is, with a note.
-    """
-    advice = (
-        f"{name} must take (t, x, args) in this order: called as (x, t, args) it gives what fits "
-        f"the state, so its arguments may be swapped."
-    )
+    """What a field gives, as `look` returns it; an error says it if (t, x) may be swapped."""
     try:
         out = field(t, x, args)
     except Exception as error:
-        if _takes_x_first(field, t, x, args, look):
-            error.add_note(advice)
+        note_if_swapped(error, field, t, x, args, look, name)
         raise
+    return fitting(out, field, t, x, args, look, name)
+
+
+def note_if_swapped(error: Exception, *called: Any) -> None:
+    """Adds to what a field raised, which stays what it is, that its arguments may be swapped."""
+    advice = _advice(*called)
+    if advice:
+        error.add_note(advice)
+
+
+def fitting(out: Any, field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> Any:
+    """The output as `look` returns it; of other shapes than the state's, with the same advice."""
     try:
         return look(out)
     except (TypeError, ValueError) as error:
-        if _same_shapes(out, x) or not _takes_x_first(field, t, x, args, look):
+        advice = "" if _same_shapes(out, x) else _advice(field, t, x, args, look, name)
+        if not advice:
             raise
         raise type(error)(f"{error} {advice}") from None
 
 
-def _takes_x_first(field: Any, t: Any, x: State, args: Any, look: Any) -> bool:
-    """Whether a field of (x, t, args) gives what fits x, which a scalar does not tell."""
+def _advice(field: Any, t: Any, x: State, args: Any, look: Any, name: str) -> str:
+    """What to say if the field of (x, t, args) gives what fits x, which a scalar does not tell."""
     if _check.is_leaf(x) and jnp.shape(x) == ():
-        return False
+        return ""
     try:
         out = jax.eval_shape(lambda: field(x, t, args))
-        if _same_shapes(out, x):
-            return True
-        if _check.is_leaf(out) and out.shape == ():
-            return False
-        jax.eval_shape(lambda: look(field(x, t, args)))
+        if not _same_shapes(out, x):
+            if _check.is_leaf(out) and out.shape == ():
+                return ""
+            jax.eval_shape(lambda: look(field(x, t, args)))
     except Exception:
-        return False
-    return True
+        return ""
+    return (
+        f"{name} must take (t, x, args) in this order: called as (x, t, args) it gives what fits "
+        f"the state, so its arguments may be swapped."
+    )
 
 
 def _same_shapes(out: Any, x: State) -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 from flowjax import _check
 from flowjax._numerics import narrow, wide, widest
 from flowjax._types import State, StateLike
-from flowjax.solver.field import output_of
+from flowjax.solver.field import fitting, note_if_swapped
 from flowjax.solver.sde import SDE, is_operator
 
 
@@ -54,7 +54,14 @@ class _Checked(eqx.Module):
                 return _diffusion_output(out, seen, name)
             return wide(_check.alike(out, seen, name))
 
-        return output_of(self._field, t, seen, args, look, self._name)
+        called = self._field, t, seen, args, look, self._name
+        # As `output_of`, whose frame would stand in every traceback of a field.
+        try:
+            out = self._field(t, seen, args)
+        except Exception as error:
+            note_if_swapped(error, *called)
+            raise
+        return fitting(out, *called)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

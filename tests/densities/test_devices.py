@@ -41,6 +41,7 @@ print("done")
 
 
 @pytest.mark.skipif(not hasattr(jax, "set_mesh"), reason="this JAX has no meshes of explicit axes")
+@pytest.mark.nightly
 def test_the_densities_of_a_batch_on_four_devices_are_those_of_one():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     run = subprocess.run(

@@ -153,6 +153,7 @@ def log_ratio(schedule, t):
     ],
     ids=str,
 )
+@pytest.mark.thin(2)
 def test_a_sampler_is_normal_with_its_papers_mean_and_variance(name, schedule, x64):
     sde = fj.velocity(data_model, schedule, predicts="data")
     step = fj.stochastic_ddim(0.7) if name == "stochastic_ddim" else getattr(fj, name)
@@ -251,6 +252,7 @@ BITS = {
 
 
 @pytest.mark.parametrize("name", BITS)
+@pytest.mark.thin(1)
 def test_a_rollout_and_its_training_have_the_same_bits(name):
     """The rollout stores the path that it scores: another program may round the path otherwise."""
     (sde, step), ts = BITS[name], TS.astype(np.float32)

@@ -1,8 +1,11 @@
 """The example, in small: each of its estimates beside Black-Scholes."""
 
+import pytest
+
 from tests.examples import EXAMPLES, imported
 
 
+@pytest.mark.nightly
 def test_a_call_is_priced_in_every_way(tmp_path):
     example = imported("option_price")
     rows, costs = example.main(tmp_path, tolerances=(0.2,), num=10_000)

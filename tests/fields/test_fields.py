@@ -50,6 +50,7 @@ class Exact(eqx.Module):
 
 
 @pytest.mark.parametrize("name", ["VariancePreserving", "Trigonometric"])
+@pytest.mark.thin(1)
 def test_a_model_of_any_prediction_solves_to_the_same_sample(name, x64):
     schedule = SCHEDULES[name][0]
     target, ts = fj.Gaussian(MEAN, STD), fj.uniform_grid(8, 0.05, 1.0)
@@ -274,6 +275,7 @@ def test_the_gradients_of_a_changed_schedule_are_finite_at_both_ends(x64):
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
+@pytest.mark.thin(2)
 def test_every_prediction_is_that_of_the_same_data_under_the_new_schedule(predicts, x64):
     """Of the noise and of the score at t = 0 too, where alpha is zero in the new one alone.
 

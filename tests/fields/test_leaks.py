@@ -480,6 +480,7 @@ MADE_UP = {
 
 
 @pytest.mark.parametrize("name", MADE_UP)
+@pytest.mark.thin(9)
 def test_what_only_a_traced_value_could_tell_is_nan(name):
     assert np.all(np.isnan(MADE_UP[name]()))
 

@@ -151,6 +151,7 @@ def cases(name):
 
 
 @every_schedule
+@pytest.mark.thin(2)
 def test_all_25_conversions_are_the_solution_of_the_linear_system(name, x64):
     """Also at both ends, where they exist."""
     for problem, t, source, target, value, _ in cases(name):
@@ -249,6 +250,7 @@ def test_on_straight_lines_the_velocity_from_the_data_is_exact_to_its_own_roundi
 
 
 @every_schedule
+@pytest.mark.thin(3)
 def test_there_and_back_again_is_where_it_began(name, dtype):
     """But for the rounding on the way back, and that of the way there as it comes back."""
     xs, values = (np.random.default_rng().normal(size=s).astype(dtype) for s in (5, (5, 5)))
@@ -317,6 +319,7 @@ def test_the_derivatives_are_those_of_the_linear_system(name, x64):
 
 @every_schedule
 @pytest.mark.parametrize("t", ENDS)
+@pytest.mark.thin(3)
 def test_a_concrete_time_is_refused_just_where_the_target_is_not_determined(name, t, x64):
     schedule, formulas = SCHEDULES[name]
     x = jnp.asarray(0.3)

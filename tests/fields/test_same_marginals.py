@@ -97,6 +97,7 @@ def values_of(name, times, xs):
 
 
 @every_schedule
+@pytest.mark.thin(2)
 def test_drift_and_diffusion_are_the_closed_forms(name, x64):
     """At both ends too, or NaN where there is noise and no score.
 

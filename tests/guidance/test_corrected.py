@@ -92,6 +92,7 @@ def test_constant_and_variance_of_the_scheme_are_unbiased_with_few_particles(x64
                 assert_near(values.mean(), value, error, "8 particles")
 
 
+@pytest.mark.nightly
 def test_of_mixtures_it_has_the_law_that_guidance_alone_has_not():
     """One dimension: the conditional law has one mode of the two; the truth is by quadrature."""
     means, ts, w = jnp.array([-1.5, 1.5]), fj.uniform_grid(200), 2.5

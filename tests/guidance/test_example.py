@@ -7,6 +7,7 @@ from tests.examples import EXAMPLES, imported
 
 
 @pytest.mark.usefixtures("standard_promotion")
+@pytest.mark.nightly
 def test_guided_flows_do_not_end_at_the_law_whose_scores_they_mix(monkeypatch, tmp_path):
     """By the distance to it another draw of that law is told from each, not from particles."""
     assert len((EXAMPLES / "guidance.py").read_text().splitlines()) < 80

@@ -67,6 +67,7 @@ def of_the_posterior(schedule, t, x):
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
+@pytest.mark.thin(2)
 def test_the_exact_likelihood_makes_the_velocity_of_the_posterior(predicts, x64):
     for schedule in SCHEDULES:
         guided = guide(prior(schedule, predicts), exact_log_likelihood(schedule))

@@ -25,6 +25,7 @@ def at_scale_one(v):
 
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
+@pytest.mark.thin(2)
 def test_a_guided_model_at_scale_one_is_the_model(predicts, x64):
     """So that every sampler, which reads what it predicts, is that of the condition."""
     for schedule in SCHEDULES:

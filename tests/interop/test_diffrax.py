@@ -239,6 +239,7 @@ def by_numpy(kind, t, x, dw):
 @pytest.mark.parametrize(
     "kind", [nightly("elementwise"), nightly("matrix"), "operator", "blocks", "shared", "tree"]
 )
+@pytest.mark.thin(2)
 def test_the_terms_are_the_drift_and_the_diffusion_of_the_paths_increment(kind):
     sde, x0 = PROBLEMS[kind]
     problem = to_diffrax(sde, x0, TS, THETA, **NOISE)

@@ -1,10 +1,12 @@
 """The example of posterior sampling, in small, against the posterior that it knows."""
 
 import numpy as np
+import pytest
 
 from tests.examples import EXAMPLES, imported
 
 
+@pytest.mark.nightly
 def test_the_posterior_is_drawn_best_by_mmps_and_twisted_smc(monkeypatch, tmp_path):
     example = imported("posterior")
     monkeypatch.setattr(example, "NUM", 400)

@@ -12,6 +12,7 @@ PRIOR = fj.Gaussian(jnp.zeros(2), C).velocity(fj.CondOT())
 
 
 @pytest.mark.parametrize("method", ["mmps", "pigdm"])
+@pytest.mark.nightly
 def test_the_gradient_of_a_posterior_solve_is_that_of_differences(method):
     """The end is affine in y and x_0 for Gaussian data, so a difference is its derivative."""
     options = {"data_std": C} if method == "pigdm" else {}

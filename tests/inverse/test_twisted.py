@@ -94,6 +94,7 @@ def rate(draw, counts, repeats=200):
     return np.polyfit(np.log(counts), -np.log(errors), 1)[0]
 
 
+@pytest.mark.nightly
 def test_the_error_falls_like_the_root_of_the_number_of_particles(x64):
     """And does not where the last weight is left out.
 

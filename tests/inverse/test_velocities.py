@@ -70,6 +70,7 @@ def added(method, mixture, predicts="velocity", **options):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.thin(1)
 def test_the_gradient_is_the_formula_whatever_is_predicted(x64, method):
     expected = oracles.gradient(method, MIXTURE, T, X, A, Y, NOISE)
     posteriors = [made(method, prior(MIXTURE, predicts)) for predicts in PREDICTIONS]

@@ -63,6 +63,7 @@ MIDDLE = functools.partial(lambda u: 0.05 + 0.9 * u)
 
 @pytest.mark.parametrize("predicts", PREDICTIONS)
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+@pytest.mark.thin(5)
 def test_each_target_is_least_at_the_exact_prediction(schedule, predicts):
     how = {"schedule": schedule, "predicts": predicts, "time": MIDDLE}
 
@@ -89,6 +90,7 @@ LAWS = {
 @pytest.mark.parametrize("predicts", ["velocity", "data", "v"])
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("law", LAWS)
+@pytest.mark.thin(9)
 def test_no_weight_and_no_law_moves_the_minimum(predicts, weight, law):
     how = {"predicts": predicts, "time": LAWS[law], "weight": WEIGHTS[weight]}
 
@@ -130,6 +132,7 @@ def test_a_velocity_is_compared_in_any_prediction(predicts, x64):
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("name", ["snr", "min_snr", "edm", "sigmoid"])
+@pytest.mark.thin(4)
 def test_a_weight_is_one_weight_whatever_is_predicted(schedule, name, x64):
     """The square of an error of the data is weighed alike, by whichever prediction it is made."""
     weight, x = WEIGHTS[name], jnp.array(0.7)

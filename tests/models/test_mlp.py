@@ -60,6 +60,7 @@ def in_numpy(model, t, x, label):
 @pytest.mark.parametrize(
     ("shape", "num_classes"), [((), None), ((3,), 4), ((2, 3), None), ((2, 2, 3), 4)]
 )
+@pytest.mark.thin(2)
 def test_the_output_is_the_formula_of_the_docstring(dtype, shape, num_classes):
     model = varied(shape, num_classes)
     x = jnp.asarray(np.random.default_rng(2).normal(size=shape), dtype)

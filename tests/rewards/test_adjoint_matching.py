@@ -134,6 +134,7 @@ def other_noise(t):
     ],
     ids=["velocity", "data", "noise", "score", "v"],
 )
+@pytest.mark.thin(2)
 def test_the_loss_and_its_gradient_are_those_of_the_explicit_chain_of_vjps(schedule, predicts, g):
     ours, explicit = both(schedule, predicts, g)
     want = explicit()
@@ -399,6 +400,7 @@ def gaussian(parameters):
 
 
 @pytest.mark.parametrize("how", [by_matching, through_all], ids=lambda how: how.__name__)
+@pytest.mark.nightly
 def test_a_gaussian_is_tilted_by_a_linear_and_a_quadratic_reward(how):
     rewards = jnp.array([[1.0, 0.0], [0.5, 1.5]])
     start = jnp.array([MEAN, np.log(STD)], jnp.float32)
@@ -413,6 +415,7 @@ def mixture(parameters):
     return fj.GaussianMixture(jax.nn.softmax(weights), means, jnp.exp(log_stds))
 
 
+@pytest.mark.nightly
 def test_a_mixture_is_tilted_in_weights_means_and_deviations():
     """By x - x^2 / 2: each component is tilted, and weighed by its own mean of e^r."""
     weights, means, stds = np.array([0.7, 0.3]), np.array([-1.0, 1.5]), np.array([0.5, 0.7])

@@ -148,6 +148,7 @@ def each_gradient(states, before, advantages, base=(0.0, 0.0), kl=0.0):
     return -np.asarray(each_slope(theta, states, before, advantages, base, kl))
 
 
+@pytest.mark.nightly
 def test_the_policy_gradient_has_the_mean_of_the_pathwise_gradient():
     """Two numbers, twice, at five standard errors: one false alarm in 400,000 runs."""
     keys, states, before = paths()

@@ -152,6 +152,7 @@ def determined(schedule, way, predicts):
 
 
 @pytest.mark.parametrize("name", BY_MODELS)
+@pytest.mark.thin(1)
 def test_a_sampler_goes_the_same_way_by_whatever_the_model_predicts(name, x64):
     for (schedule, way), (expected, *got) in zip(*ends_by_models(name), strict=True):
         for predicts, end in zip(PREDICTIONS, got, strict=True):

@@ -108,6 +108,7 @@ def test_with_noise_and_so_exponential_euler_are_refused_a_velocity_of_coupled_p
 
 
 @pytest.mark.parametrize("name", [*FLOW_STEPS, "adams"])
+@pytest.mark.thin(2)
 def test_the_flow_of_coupled_pairs_is_that_of_its_velocity(name):
     step = FLOW_STEPS.get(name, fj.adams())
     plain = fj.velocity(network, SCHEDULE)
@@ -197,6 +198,7 @@ def test_an_ode_of_no_schedule_is_sampled_in_either_direction():
 
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("predicts", ["noise", "score"])
+@pytest.mark.thin(4)
 def test_a_model_that_determines_no_data_at_t_0_is_refused_there_or_nan_where_ts_is_traced(
     name, predicts
 ):
@@ -211,6 +213,7 @@ def test_a_model_that_determines_no_data_at_t_0_is_refused_there_or_nan_where_ts
 
 
 @pytest.mark.parametrize("name", STEPS)
+@pytest.mark.thin(2)
 def test_a_velocity_that_stands_still_at_t_0_is_refused_there_or_nan_where_ts_is_traced(name):
     v, step = fj.velocity(network, fj.Polynomial(2)), STEPS[name]
     solve, _, traced, *_ = doors(v, step, key=KEY if name in NOISY_STEPS else None)

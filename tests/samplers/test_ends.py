@@ -85,6 +85,7 @@ every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 @every_step
 @every_schedule
+@pytest.mark.thin(13)
 def test_gradients_from_end_to_end_are_the_exact_slopes(method, name, x64):
     for values, (of_x0, of_mu, of_dw) in results_of(method, name):
         np.testing.assert_allclose(values[0], 0, atol=1e-12)

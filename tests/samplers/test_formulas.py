@@ -168,6 +168,7 @@ def test_one_step_of_ddim_from_noise_to_data_is_the_expected_data(x64):
 
 
 @pytest.mark.parametrize("method", STEPS)
+@pytest.mark.thin(2)
 def test_a_step_takes_a_pytree_leaf_by_leaf_in_the_precision_of_each(method):
     """A leaf of 16 bits is computed in 32, and rounded between the steps."""
     schedule, ts = SCHEDULES["CondOT"]
@@ -191,6 +192,7 @@ def test_a_step_takes_a_pytree_leaf_by_leaf_in_the_precision_of_each(method):
 
 @pytest.mark.parametrize("method", ["dpmpp_2m", "unipc", "dpmpp_2m_sde"])
 @pytest.mark.parametrize("n", [10, 20])
+@pytest.mark.thin(2)
 def test_the_last_step_of_a_uniform_grid_that_stops_short_of_sigma_0_is_of_order_1(method, n, x64):
     """It is more than three times as long in lambda as the one before; and the end is nearer."""
     (step, loop), schedule, ts = STEPS[method], fj.CondOT(), np.linspace(0.02, 0.995, n + 1)

@@ -74,6 +74,7 @@ def check(kind, name, ts, near, within):
     ("kind", "name"),
     [("target", "ddim"), *(("data", name) for name in (*FLOW_STEPS, *NOISY_STEPS))],
 )
+@pytest.mark.thin(2)
 def test_a_sampler_ends_where_it_does_with_exact_ends(kind, name):
     check(kind, name, fj.uniform_grid(N), STD, 0.06)
 

@@ -38,6 +38,7 @@ def at_times(name, dtype):
 
 
 @every_own
+@pytest.mark.thin(4)
 def test_all_follows_from_the_two_methods(name, x64):
     """By a complex step through the same formulas in NumPy."""
     alpha, sigma, variance = OWN[name][0](np)
@@ -52,6 +53,7 @@ def test_all_follows_from_the_two_methods(name, x64):
 
 
 @every_own
+@pytest.mark.thin(7)
 def test_the_ends_are_exact_and_what_is_not_known_there_is_not_invented(name, dtype):
     """Eager and compiled; a rate that is not known is NaN, but for sigma's, which is -inf."""
     _, ends, not_known = OWN[name]

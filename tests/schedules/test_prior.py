@@ -21,6 +21,7 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.thin(2)
 def test_it_draws_and_scores_normals_of_the_schedules_first_sigma(name):
     schedule, std = SCHEDULES[name]
     prior = schedule.prior((3,))

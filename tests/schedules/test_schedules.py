@@ -78,6 +78,7 @@ def slopes(name):
 
 
 @every_schedule
+@pytest.mark.thin(3)
 def test_alpha_and_sigma_are_their_formulas(name, dtype):
     point = SCHEDULES[name][1](TIMES)
     tolerance = 1e-13 if dtype == jnp.float64 else 2e-5

@@ -163,6 +163,7 @@ BAD_FIELDS = {
 
 
 @pytest.mark.parametrize("case", BAD_FIELDS)
+@pytest.mark.thin(3)
 def test_a_field_that_returns_something_else_than_the_state_is_refused(case):
     """By its name, its leaf's, what was expected and what came; under any step and transform."""
     x0, wrong, words = BAD_FIELDS[case]

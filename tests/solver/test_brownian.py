@@ -126,6 +126,7 @@ def test_a_path_is_the_same_inside_another_compiled_program(dtype):
     assert_same_bits(program(key), np.sort(increments(key, 7, dtype), axis=0)[::-1])
 
 
+@pytest.mark.thin(1)
 def test_a_path_is_the_same_where_its_key_is_a_constant_of_the_program(dtype):
     """What is constant a compiler may compute itself, without the contractions of its own code."""
     keys, words = keys_of("constant", 4), key_words("constant", 4)

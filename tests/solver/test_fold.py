@@ -102,6 +102,7 @@ ADJOINTS = [
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.thin(2)
 def test_a_fold_and_its_gradient_are_those_of_the_stored_path(name):
     field, how = CASES[name]
     gradient, result = truth(name)
@@ -136,6 +137,7 @@ def test_a_truncated_fold_is_that_of_its_last_steps_from_constants():
 
 
 @pytest.mark.parametrize("name", ["adams", "a matrix"])
+@pytest.mark.thin(1)
 def test_the_value_alone_has_a_gradient_by_what_its_update_closes_over(name):
     """Where nothing else of the solve is differentiated."""
     field, how = CASES[name]

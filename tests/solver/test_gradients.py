@@ -367,6 +367,7 @@ def test_the_gradient_of_every_kth_state_is_that_of_all_states_sliced(n, every):
     ("n", "every", "segments"),
     [(13, 3, 13), (13, 3, 2), (13, 5, 7), (13, 1, 4), (300, 20, None)],
 )
+@pytest.mark.thin(2)
 def test_a_trajectory_in_segments_of_any_length_has_the_same_gradient(n, every, segments):
     """More segments than recorded times and fewer, also where nothing divides anything."""
     sde, inputs = noisy_problem(n)

@@ -168,6 +168,7 @@ def numpy_end(name, dw):
 
 
 @pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.thin(2)
 def test_noise_of_any_shape_is_contracted_and_named_by_its_key(name):
     """A solve by a key is that by the increments that the key names, bit for bit."""
     shapes, g = SHAPES[name]

@@ -40,6 +40,7 @@ def equation(noise):
 @pytest.mark.parametrize("noise", [None, (), (3,), (2, 5)], ids=str)
 @pytest.mark.parametrize("cut", [1, 6, 7, 36])
 @pytest.mark.parametrize("x0", [jnp.array(0.3), jnp.linspace(-1, 1, 5)], ids=["scalar", "vector"])
+@pytest.mark.thin(7)
 def test_two_halves_are_the_whole_bit_for_bit(noise, cut, x0):
     sde = equation(noise)
     ts = fj.uniform_grid(37)
@@ -258,6 +259,7 @@ ADJOINTS = [fj.Checkpointed(), fj.Checkpointed(3), fj.Direct(), fj.Reversible()]
         *((fj.reversible_heun, adjoint) for adjoint in (ADJOINTS[0], ADJOINTS[-1])),
     ],
 )
+@pytest.mark.thin(2)
 def test_the_states_at_indices_are_those_of_the_whole_path(step, adjoint, x64):
     field = SDE if step is fj.reversible_heun else drift
     how = {"key": KEY} if field is SDE else {}

@@ -60,6 +60,7 @@ CASES = [end, path, at, fold, batch, gradient, backward, tangent, late]
 
 @pytest.mark.parametrize("jitted", [False, True], ids=["", "jit"])
 @pytest.mark.parametrize("view", CASES, ids=lambda view: view.__name__)
+@pytest.mark.thin(4)
 def test_the_bar_counts_each_step_once_and_changes_nothing(view, jitted, capsys):
     def shown(x0):
         return view(x0, progress=True)

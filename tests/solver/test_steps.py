@@ -164,6 +164,7 @@ DIFFUSIONS = {
 
 @pytest.mark.parametrize("kind", DIFFUSIONS)
 @pytest.mark.parametrize("method", SDE_STEPS)
+@pytest.mark.thin(3)
 def test_a_diffusion_may_be_a_scalar_a_scalar_per_leaf_or_of_full_shape(method, kind, x64):
     dtype = jnp.dtype("float64")
     ts = jnp.asarray(uneven_grid(40), dtype)

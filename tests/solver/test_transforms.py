@@ -450,6 +450,7 @@ SOME_STEPS, ALL_STEPS = ["rk4", "euler_maruyama"], sorted(set(NUMPY_STEPS) - {"a
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value)} steps",
 )
+@pytest.mark.thin(2)
 def test_no_grid_promotes_the_state(name, time, methods, x64):
     """The numbers are those of float64 up to the roundings of the state, one or two a step."""
     dtype = jnp.dtype(name)

@@ -168,6 +168,7 @@ def slopes_in_all_arguments():
 
 
 @every_schedule
+@pytest.mark.thin(2)
 def test_gradients_in_all_arguments_are_finite_at_both_ends(name, x64):
     """Backward, where a root at an end would make NaN of what it multiplies."""
     index = list(SCHEDULES).index(name)

@@ -116,6 +116,7 @@ def test_the_score_is_the_gradient_of_the_log_density(kind, x64):
 
 @every_target
 @every_schedule
+@pytest.mark.thin(3)
 def test_the_marginal_has_the_moments_of_the_path(kind, schedule, x64):
     target, mean, covariance = make(kind)
     for t in TIMES:
@@ -153,6 +154,7 @@ def test_the_velocity_is_the_mean_motion_of_the_samples_that_meet_at_x(kind, sch
 
 @pytest.mark.parametrize("kind", ["isotropic", "image", "full"])
 @every_schedule
+@pytest.mark.thin(2)
 def test_velocity_and_marginal_satisfy_the_continuity_equation(kind, schedule, x64):
     target, mean, covariance = make(kind)
     velocity, score = target.velocity(schedule), target.marginal_score(schedule)

@@ -232,6 +232,7 @@ def test_in_one_dimension_the_flow_keeps_the_quantiles(schedule, x64):
 
 @pytest.mark.parametrize("kind", ["numbers", "diagonal", "images"])
 @every_schedule
+@pytest.mark.thin(2)
 def test_velocity_score_and_marginal_satisfy_the_continuity_equation(kind, schedule, x64):
     target = GaussianMixture(*TARGETS[kind])
     size = int(np.prod(target.shape))

@@ -17,6 +17,7 @@ every_step = pytest.mark.parametrize("name", STEPS)
 
 
 @every_step
+@pytest.mark.thin(2)
 def test_a_point_is_reached_but_for_the_mean_motion_at_the_end(name, x64):
     """The path is straight, with velocity mu - x0. At t = 1 the field says mu instead."""
     ts, weight = fj.uniform_grid(8), STEPS[name] / 8

@@ -149,6 +149,7 @@ def test_a_linear_velocity_converges_to_the_closed_form_minimum(standard_promoti
     np.testing.assert_allclose(state.model.args[0], [a, b], atol=0.05)
 
 
+@pytest.mark.nightly
 def test_a_trained_model_draws_the_label_that_is_asked_for(standard_promotion):
     """Two labels, each a narrow Gaussian; every sample lands near the one of its label."""
     centres = jnp.array([[-1.0, 1.0], [1.0, 0.5]])

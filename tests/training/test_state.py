@@ -179,6 +179,7 @@ def test_a_loss_of_the_whole_batch_is_given_it_and_one_key():
     ],
     ids=["MultiSteps", "MultiSteps of extra arguments", "reduce_on_plateau", "lbfgs", "chain"],
 )
+@pytest.mark.thin(2)
 def test_any_optimizer_of_optax_will_do(optimizer):
     loss = lambda m, s, key: (m["slope"] * s[0] + m["offset"] - s[1]) ** 2  # noqa: E731
     state, losses = fit(60, loss=loss, batch_size=20, optimizer=optimizer)

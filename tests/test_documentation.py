@@ -133,7 +133,7 @@ def run_page(text, name):
     return session
 
 
-# The others take minutes together: the workflow that builds the site runs them, and the nightly one.
+# The others take minutes: the workflow that builds the site runs them, and the nightly one.
 BY_DAY = {ROOT / name for name in ("README.md", "docs/index.md", "docs/getting_started.md")}
 
 
@@ -142,7 +142,7 @@ def as_case(page):
     return pytest.param(page, marks=marks, id=str(page.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("page", map(as_case, PAGES))
+@pytest.mark.parametrize("page", [*map(as_case, PAGES)])
 def test_the_python_blocks_of_a_page_run_as_a_user_types_them(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -18,11 +18,11 @@ def main() -> int:
     names = ("jax", "jaxlib", "equinox", "optax", "diffrax")
     print(", ".join(f"{name} {_version(name)}" for name in names))  # noqa: T201
     print(f"devices: {', '.join(map(str, jax.devices()))}")  # noqa: T201
-    start = time.perf_counter()
     try:
         # Here, because versions are wanted most where an import fails.
         from flowjax.interop import cross_check
 
+        start = time.perf_counter()
         sde, ts = fj.ornstein_uhlenbeck(theta=1.0, sigma=0.5), fj.uniform_grid(100)
         found = cross_check(sde, jnp.ones(4), ts, key=jax.random.key(0))
     except Exception:

@@ -8,7 +8,7 @@ from tests.migrating import pages
 
 # Names of the reader's own, in pieces of code.
 OWN = pages.words("""
-    Pairs alpha args churn diffusion drift dw epsilon field gamma guided indices init
+    Pairs alpha args churn diffusion drift dw eps epsilon field gamma guided indices init
     init_log_prob key labels like lineax m max_step model n network new noise null optimistix
     path posterior prior schedule sde shape sigma sigma_max sigma_min sigmas snr step t times ts
     v value variance weight x x0 x1

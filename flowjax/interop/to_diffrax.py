@@ -149,7 +149,9 @@ def _brownian_path(
     like = noise_like(sde, x0)
     if increments is not None:
         dw, other = checked_increments(increments, like, ts.shape[0] - 1, sde)
-        if other is not None and not isinstance(ts, Tracer) and ts[-1] < ts[0]:
+        # By NumPy: of a known grid too, JAX's own arithmetic is traced inside jit.
+        known = None if isinstance(ts, Tracer) else np.asarray(ts)
+        if other is not None and known is not None and known[-1] < known[0]:
             raise ValueError(
                 "ts must increase where increments are a pair: the solvers of diffrax that take "
                 "Levy areas do not go back in time."

@@ -232,14 +232,13 @@ def validate(problem: Problem) -> tuple[Problem, bool]:
         raise TypeError(f"adjoint must be one of flowjax's adjoints, got {adjoint!r}.")
     increments = problem.increments
     if increments is not None:
-        noise = noise_like(problem.field, x0)
-        if fact(step, "levy_area"):
-            if jax.tree.structure(increments) == jax.tree.structure(noise):
-                raise ValueError(
-                    f"increments must be a pair (dW, dB) for step {name_of(step)}, which takes the "
-                    f"Levy areas that an independent motion B makes, got those of one motion."
-                )
-            noise = noise, noise
+        noise = noise_of(step, problem.field, x0)
+        pair = fact(step, "levy_area")
+        if pair and jax.tree.structure(increments) == jax.tree.structure(noise[0]):
+            raise ValueError(
+                f"increments must be a pair (dW, dB) for step {name_of(step)}, which takes the "
+                f"Levy areas that an independent motion B makes, got those of one motion."
+            )
         increments = as_increments(increments, noise, ts.shape[0] - 1, problem.field)
     return problem._replace(x0=x0, ts=ts, increments=increments), noisy
 
